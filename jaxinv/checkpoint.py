@@ -1,0 +1,102 @@
+"""Checkpoints of a group in training: saved whole, verified before they are believed.
+
+Orbax writes the arrays; beside them stand the SHA-256 of every file, so that a truncated or
+damaged checkpoint is noticed, whatever was damaged, and the one before it is used.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+_DIGESTS = "sha256.json"
+_KEEP = 2
+
+
+def save(folder: Path, step: int, tree: Any) -> None:
+  """Saves a pytree as `folder/step-N`; keeps the newest two.
+
+  Args:
+    folder: the checkpoints of one group.
+    step: number of steps taken.
+    tree: arrays and typed random keys; none of size zero.
+  """
+  target = folder / f"step-{step:08d}"
+  partial = folder / f"partial-{step:08d}"
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  leaves = jax.device_get([_plain(leaf) for leaf in jax.tree.leaves(tree)])
+  arrays = {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+  _checkpointer().save((partial / "arrays").absolute(), arrays)
+  (partial / _DIGESTS).write_text(json.dumps(_digests(partial)))
+  shutil.rmtree(target, ignore_errors=True)
+  partial.rename(target)
+  for old in saved(folder)[:-_KEEP]:
+    shutil.rmtree(old)
+
+
+def restore(folder: Path, template: Any, say: Callable[[str], None]) -> Any | None:
+  """Restores the newest checkpoint that is whole.
+
+  Args:
+    folder: the checkpoints of one group.
+    template: a pytree of the structure saved, with arrays of the dtypes saved.
+    say: told, in one line, of each checkpoint that is damaged and passed over.
+
+  Returns:
+    The pytree with arrays on the host (random keys as keys), or None where there is none.
+  """
+  for path in reversed(saved(folder)):
+    try:
+      if json.loads((path / _DIGESTS).read_text()) != _digests(path):
+        raise ValueError("its files are not those that were saved")
+      arrays = _checkpointer().restore((path / "arrays").absolute())
+      leaves = [arrays[name] for name in sorted(arrays)]
+      like, structure = jax.tree.flatten(template)
+      return structure.unflatten([_like(x, y) for x, y in zip(leaves, like, strict=True)])
+    except (OSError, ValueError, KeyError) as error:
+      say(f"checkpoint {path} is damaged ({error}); the one before it is used")
+      shutil.rmtree(path, ignore_errors=True)
+  return None
+
+
+def saved(folder: Path) -> list[Path]:
+  """The checkpoints of a folder, oldest first."""
+  return sorted(folder.glob("step-*"))
+
+
+def _plain(leaf):
+  """A typed random key as its numbers; anything else as it is."""
+  return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _like(stored, template):
+  """A stored leaf with the type of the template's."""
+  if _is_key(template):
+    return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(template))
+  return np.asarray(stored, template.dtype)
+
+
+def _is_key(leaf) -> bool:
+  return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+  files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _DIGESTS)
+  return {
+    str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+  }
+
+
+def _checkpointer():
+  import orbax.checkpoint as ocp  # Half a second to import, and short runs never save.
+
+  # Orbax tells at length of what it does well; what goes wrong comes as an exception.
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  return ocp.PyTreeCheckpointer()

@@ -1,0 +1,80 @@
+"""Splits by class into training and held-out examples, and the means of their classes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxinv.errors import InputError
+from jaxinv.types import Data, Dataset, PRNGKey
+
+
+def check_split(dataset: Dataset, holdout: int) -> None:
+  """Raises InputError unless every class keeps an example to train on after `holdout` are gone."""
+  counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+  smallest = int(counts.argmin())
+  if counts[smallest] <= holdout:
+    raise InputError(
+      f"class '{dataset.names[smallest]}' has {counts[smallest]} examples, too few to hold out "
+      f"{holdout} and train on the rest: give --holdout={max(counts[smallest] - 1, 0)} or less"
+    )
+
+
+def draw_split(
+  key: PRNGKey, labels: Int[Array, " n"], num_classes: int, holdout: int
+) -> tuple[Int[Array, " m"], Int[Array, " o"]]:
+  """Holds out `holdout` examples of each class, chosen at random.
+
+  Args:
+    key: source of randomness.
+    labels: class of each example; every class has more than `holdout`.
+    num_classes: number of classes, k, static.
+    holdout: examples of each class to hold out, static; o = k * holdout.
+
+  Returns:
+    The indices of the training and of the held-out examples, each in rising order.
+  """
+  num_examples = labels.shape[0]
+  # Sorted by class, and at random within each; an example's rank in its class is then its place
+  # less the place where the class begins.
+  by_class = jnp.lexsort((jax.random.uniform(key, (num_examples,)), labels))
+  begins = jnp.searchsorted(labels[by_class], jnp.arange(num_classes))
+  rank = jnp.arange(num_examples) - begins[labels[by_class]]
+  held = jnp.zeros(num_examples, bool).at[by_class].set(rank < holdout)
+  order = jnp.argsort(held, stable=True)
+  num_train = num_examples - num_classes * holdout
+  return order[:num_train], order[num_train:]
+
+
+def class_means(
+  inputs: Float[Array, "n p"], labels: Int[Array, " n"], index: Int[Array, " m"], num_classes: int
+) -> Float[Array, "k p"]:
+  """Mean example of each class, over the examples named by `index`.
+
+  Args:
+    inputs: all examples.
+    labels: class of each.
+    index: the examples to average; empty gives zeros.
+    num_classes: number of classes, k, static.
+
+  Returns:
+    One mean a class.
+  """
+  return class_shares(labels, index, num_classes) @ inputs
+
+
+def class_shares(
+  labels: Int[Array, " n"], index: Int[Array, " m"], num_classes: int
+) -> Float[Array, "k n"]:
+  """Weight of each example in its class's mean over `index`; each row sums to 1, or to 0."""
+  chosen = jnp.zeros(labels.shape[0]).at[index].set(1.0)
+  members = jax.nn.one_hot(labels, num_classes, axis=0) * chosen
+  return members / jnp.maximum(members.sum(1, keepdims=True), 1.0)
+
+
+def whole(dataset: Dataset) -> Data:
+  """The data set with nothing held out, on the device."""
+  everything = jnp.arange(len(dataset.labels))
+  return Data(
+    jnp.asarray(dataset.inputs), jnp.asarray(dataset.labels), everything, everything[:0]
+  )

@@ -1,0 +1,200 @@
+"""What a group of trained models gives away: attacks, measures and weights, model by model."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxinv import metrics, recover
+from jaxinv.data import splits
+from jaxinv.train import Trainer
+from jaxinv.types import Data, Hyper, Params, PRNGKey, Release, TrainState
+
+# The attacks on a single model; `seed_mean` needs many, see `measure_seed_mean`.
+SINGLE = ("reshape", "init_diff")
+
+
+class Look(NamedTuple):
+  """How recovered images are made and compared. Static.
+
+  Attributes:
+    image_shape: (h, w) in pixels.
+    num_classes: number of classes, k.
+    holdout: whether there are held-out examples to compare with.
+    normalize: a name in `recover.NORMALIZATIONS`.
+    largest: the largest value of the data, in 0..255.
+  """
+
+  image_shape: tuple[int, int]
+  num_classes: int
+  holdout: bool
+  normalize: str = "min-max"
+  largest: float = 255.0
+
+
+class Findings(NamedTuple):
+  """What one model gives away, or, with a leading axis s, each of many.
+
+  Attributes:
+    weights: what each class weighs each pixel with, see `recover.class_weights`.
+    init_weights: the same before training.
+    bias: the output layer's bias, zeros where there is none.
+    images: by attack, one recovered image a class, in 0..255.
+    measures: by attack, by name, a scalar; `model` holds what belongs to the model itself.
+    params: all parameters.
+    init_params: all initial parameters.
+  """
+
+  weights: Float[Array, "*s k p"]
+  init_weights: Float[Array, "*s k p"]
+  bias: Float[Array, "*s k"]
+  images: dict[str, Float[Array, "*s k h w"]]
+  measures: dict[str, dict[str, Float[Array, "*s"]]]
+  params: Params
+  init_params: Params
+
+
+def examine(
+  trainer: Trainer, look: Look, key: PRNGKey, hyper: Hyper, state: TrainState, data: Data
+) -> Findings:
+  """Attacks one trained model and measures what comes out.
+
+  Args:
+    trainer: the engine that trained it.
+    look: how images are made and compared.
+    key: the key that the model was initialised with, for its initial parameters.
+    hyper: its hyperparameters.
+    state: its state.
+    data: examples, and the split it was trained on.
+
+  Returns:
+    The findings.
+  """
+  params = trainer.params(state, data)
+  init_params = trainer.params(trainer.init(key, hyper, data), data)
+  release = Release(params, init_params)
+  train_mean, holdout_mean = class_images(look, data)
+  images, measures = {}, {"model": {"weight_movement": weight_movement(params, init_params)}}
+  for attack in SINGLE:
+    images[attack] = recover.recover(
+      attack, release, look.image_shape, look.normalize, look.largest
+    )
+    measures[attack] = metrics.measure(
+      images[attack], train_mean, holdout_mean if look.holdout else None
+    )
+  num_features = data.inputs.shape[-1]
+  weights = recover.class_weights(params, num_features, look.num_classes)
+  init_weights = recover.class_weights(init_params, num_features, look.num_classes)
+  bias = _output_bias(params, look.num_classes)
+  return Findings(weights, init_weights, bias, images, measures, params, init_params)
+
+
+def examine_group(
+  trainer: Trainer, look: Look, state_axes: TrainState, data_axes: Data
+) -> Callable[..., Findings]:
+  """Maps `examine` over a group, compiled; a few models at a time, to bound the memory.
+
+  Args:
+    trainer: the engine.
+    look: how images are made and compared.
+    state_axes: which leaves of the states have an axis of runs.
+    data_axes: which leaves of the data have one.
+
+  Returns:
+    (keys, hypers, states, data) -> findings with a leading axis s.
+  """
+
+  def shared_or_own(tree, axes):
+    own = type(tree)(*(x if axis == 0 else None for x, axis in zip(tree, axes, strict=True)))
+    shared = type(tree)(*(None if axis == 0 else x for x, axis in zip(tree, axes, strict=True)))
+    return own, lambda mine: type(tree)(
+      *(a if b is None else b for a, b in zip(mine, shared, strict=True))
+    )
+
+  @jax.jit
+  def mapped(keys, hypers, states, data):
+    own_states, whole_state = shared_or_own(states, state_axes)
+    own_data, whole_data = shared_or_own(data, data_axes)
+
+    def one(run):
+      key, hyper, state, split = run
+      return examine(trainer, look, key, hyper, whole_state(state), whole_data(split))
+
+    return jax.lax.map(one, (keys, hypers, own_states, own_data))
+
+  return mapped
+
+
+def class_images(look: Look, data: Data) -> tuple[Float[Array, "k h w"], Float[Array, "k h w"]]:
+  """Mean training and mean held-out image of each class, in 0..255."""
+  return tuple(
+    255 * splits.class_means(data.inputs, data.labels, index, look.num_classes).reshape(
+      -1, *look.image_shape
+    )
+    for index in (data.train, data.holdout)
+  )
+
+
+def weight_movement(params: Params, init_params: Params) -> Float[Array, ""]:
+  """|W - W0| / |W0|, Frobenius norms over all kernels; not finite where W0 is zero."""
+
+  def kernels(tree):
+    return [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim >= 2]
+
+  def norm(leaves):
+    return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in leaves))
+
+  pairs = zip(kernels(params), kernels(init_params), strict=True)
+  return norm([a - b for a, b in pairs]) / norm(kernels(init_params))
+
+
+def _output_bias(params: Params, num_classes: int) -> Float[Array, " k"]:
+  """The bias of the layer whose output is the classes; the last of that size."""
+  biases = [x for x in jax.tree.leaves(params) if x.shape == (num_classes,)]
+  return biases[-1] if biases else jnp.zeros(num_classes)
+
+
+def measure_seed_mean(
+  look: Look,
+  mean_weights: Float[Array, "k p"],
+  data: Data,
+  healthy: Bool[np.ndarray, " s"],
+) -> tuple[Float[Array, "k h w"], dict[str, Float[Array, ""]]]:
+  """The attack on several models' average, compared with the average of their class means.
+
+  Args:
+    look: how images are made and compared.
+    mean_weights: the class weights averaged over the seeds that count.
+    data: examples, and a split for each seed (`train` [s, m]).
+    healthy: which seeds count.
+
+  Returns:
+    The recovered images in 0..255, and the measures by name.
+  """
+  kept = np.flatnonzero(healthy)
+  means = [
+    _mean_over_splits(look, data.inputs, data.labels, index[kept])
+    for index in (data.train, data.holdout)
+  ]
+  # The attack on the mean itself: averaging comes before the reshaping, and both are linear.
+  release = Release(params=None, peers={"kernel": mean_weights.T[None]})
+  images = recover.recover("seed_mean", release, look.image_shape, look.normalize, look.largest)
+  return images, metrics.measure(images, means[0], means[1] if look.holdout else None)
+
+
+def _mean_over_splits(
+  look: Look, inputs: Float[Array, "n p"], labels: Int[Array, " n"], index: Int[Array, "s m"]
+) -> Float[Array, "k h w"]:
+  shares = jax.vmap(lambda one: splits.class_shares(labels, one, look.num_classes))(index).mean(0)
+  return 255 * (shares @ inputs).reshape(-1, *look.image_shape)
+
+
+def sum_by_arm(
+  weights: Float[Array, "s k p"], arms: Sequence[int], keep: Sequence[bool]
+) -> dict[int, Float[Array, "k p"]]:
+  """Sums the class weights of each arm's members that are to be kept; an arm with none has none."""
+  members = {arm: [i for i, a in enumerate(arms) if a == arm and keep[i]] for arm in set(arms)}
+  return {arm: weights[np.array(m)].sum(0) for arm, m in members.items() if m}

@@ -1,0 +1,70 @@
+"""Flax modules: functions from an example to the logits of its classes."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from jaxinv.errors import InputError
+
+# Kernel initialisers by name. `torch_uniform` is uniform within +-1 / sqrt(fan_in), the default of
+# PyTorch's linear layers: variance 1 / (3 fan_in).
+INITIALIZERS: dict[str, nn.initializers.Initializer] = {
+  "torch_uniform": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+  "lecun_normal": nn.initializers.lecun_normal(),
+  "zeros": nn.initializers.zeros_init(),
+}
+
+
+class MLP(nn.Module):
+  """Dense layers with an activation between them; with no hidden layer, a linear classifier.
+
+  Attributes:
+    num_classes: number of logits, k.
+    hidden: units of each hidden layer, from the input on.
+    use_bias: whether the layers add a bias, which starts at zero.
+    kernel_init: initialiser of the kernels, each [fan in, fan out].
+    activation: what stands between two layers.
+  """
+
+  num_classes: int
+  hidden: Sequence[int] = ()
+  use_bias: bool = True
+  kernel_init: nn.initializers.Initializer = INITIALIZERS["torch_uniform"]
+  activation: Callable[[jax.Array], jax.Array] = nn.relu
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*b p"]) -> Float[Array, "*b k"]:
+    """Returns the logits of each example."""
+    for units in self.hidden:
+      x = self.activation(self._dense(units)(x))
+    return self._dense(self.num_classes)(x)
+
+  def _dense(self, units: int) -> nn.Dense:
+    return nn.Dense(units, use_bias=self.use_bias, kernel_init=self.kernel_init)
+
+
+def make_model(
+  num_classes: int,
+  hidden: Sequence[int] = (),
+  use_bias: bool = True,
+  initializer: str = "torch_uniform",
+) -> MLP:
+  """Builds a linear classifier, or an MLP where `hidden` names layers.
+
+  Args:
+    num_classes: number of classes, k.
+    hidden: units of each hidden layer; empty for the linear classifier.
+    use_bias: whether layers have a bias.
+    initializer: a name in `INITIALIZERS`.
+
+  Returns:
+    The Flax module, from inputs [..., p] to logits [..., k].
+
+  Raises:
+    InputError: the initialiser's name is unknown.
+  """
+  if initializer not in INITIALIZERS:
+    raise InputError(f"unknown initializer '{initializer}': choose from {', '.join(INITIALIZERS)}")
+  return MLP(num_classes, tuple(hidden), use_bias, INITIALIZERS[initializer])

@@ -1,0 +1,135 @@
+"""The NamedTuples that travel between modules. No logic.
+
+Axis names in shape annotations, everywhere in jaxinv:
+
+  s  seeds, or runs (an arm with a seed) of a group      n  examples of a data set
+  m  examples of a training split                        o  examples held out
+  b  examples of a batch                                 p  features (pixels) of an example
+  k  classes                                             u  units of a hidden layer
+  h  height, w  width of an image in pixels              t  recorded steps
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+Params = Any  # A pytree of arrays, as Flax makes them.
+OptState = Any  # A pytree of arrays, as optax makes them.
+# A random key of JAX's new style: https://docs.jax.dev/en/latest/jep/9263-typed-keys.html
+PRNGKey = Key[Array, ""]
+
+
+class Dataset(NamedTuple):
+  """Labelled examples on the host, as a loader returns them.
+
+  Attributes:
+    inputs: the examples, one a row; images row by row (h, then w), in [0, 1].
+    labels: class of each example, from 0 to `num_classes` - 1.
+    num_classes: number of classes, k.
+    image_shape: (h, w) with h * w = p, or None where examples are not images.
+    names: name of each class.
+  """
+
+  inputs: Float[np.ndarray, "n p"]
+  labels: Int[np.ndarray, " n"]
+  num_classes: int
+  image_shape: tuple[int, int] | None
+  names: tuple[str, ...]
+
+
+class Data(NamedTuple):
+  """What a compiled program sees of a data set: all examples, and one seed's split of them.
+
+  Attributes:
+    inputs: all examples.
+    labels: class of each.
+    train: indices of the examples trained on.
+    holdout: indices of the examples held out, perhaps none.
+  """
+
+  inputs: Float[Array, "n p"]
+  labels: Int[Array, " n"]
+  train: Int[Array, " m"]
+  holdout: Int[Array, " o"]
+
+
+class Hyper(NamedTuple):
+  """The hyperparameters of one run that can vary without compiling anew.
+
+  Scalars for one model; with a leading axis when mapped over runs.
+
+  Attributes:
+    learning_rate: step size.
+    momentum: decay of the velocity (momentum, nesterov), or of the first moment (adam, adamw).
+    weight_decay: L2 coefficient; coupled (added to the gradient), but for adamw decoupled.
+    init_scale: factor on the initial parameters.
+    label_smoothing: share of the target taken from the true class and spread over all classes.
+    clip_norm: largest global norm of a gradient; infinite for no clipping.
+  """
+
+  learning_rate: Any = 0.1
+  momentum: Any = 0.9
+  weight_decay: Any = 0.0
+  init_scale: Any = 1.0
+  label_smoothing: Any = 0.0
+  clip_norm: Any = float("inf")
+
+
+class TrainState(NamedTuple):
+  """What one model carries from step to step; it fixes the model's whole future.
+
+  Attributes:
+    params: the model's parameters.
+    opt_state: the optimiser's state.
+    step: number of steps taken. The same for all runs of a group, and never mapped.
+    key: source of this run's randomness; step t draws from `fold_in(key, t)`.
+    order: this epoch's order of the training examples (indices into the data set).
+  """
+
+  params: Params
+  opt_state: OptState
+  step: Int[Array, ""]
+  key: PRNGKey
+  order: Int[Array, " m"]
+
+
+class Info(NamedTuple):
+  """What one step lets people look at.
+
+  Attributes:
+    loss: mean training objective over the batch, before the step.
+  """
+
+  loss: Float[Array, ""]
+
+
+class Record(NamedTuple):
+  """What is measured of one model between chunks of steps.
+
+  Attributes:
+    train_loss: mean loss over the training split, without smoothing or decay.
+    train_accuracy: share of the training split classified right.
+    holdout_accuracy: the same of the examples held out; NaN where there are none.
+    finite: whether every loss and every parameter up to here was finite.
+  """
+
+  train_loss: Float[Array, "*s"]
+  train_accuracy: Float[Array, "*s"]
+  holdout_accuracy: Float[Array, "*s"]
+  finite: Bool[Array, "*s"]
+
+
+class Release(NamedTuple):
+  """What an attacker holds.
+
+  Attributes:
+    params: the parameters of the released model.
+    init_params: its initial parameters, where the attacker knows them.
+    peers: parameters with a leading axis s, of models trained on the same people from other
+      seeds, where the attacker has them.
+  """
+
+  params: Params
+  init_params: Params | None = None
+  peers: Params | None = None
