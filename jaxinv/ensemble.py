@@ -32,6 +32,11 @@ STATE_AXES = TrainState(params=0, opt_state=0, step=None, key=0, order=0)
 _SPLIT, _TRAIN = 0, 1
 
 
+# Beyond this many models a device is busy all the time, and a wider group only takes more memory
+# and, where the last one is not full, more padding.
+_LARGEST_WIDTH = 64
+
+
 class Program(NamedTuple):
   """The compiled functions of one engine and optimiser, for groups of runs.
 
@@ -199,6 +204,41 @@ def pad(members: Sequence[int], width: int) -> list[int]:
   A group of another width would be another program, and its results would differ in last bits.
   """
   return list(members) + [members[-1]] * (width - len(members))
+
+
+def member(axes, tree, i):
+  """One run of a group: the i-th along every leaf that has an axis of runs.
+
+  Args:
+    axes: a prefix of the tree: 0 for leaves with an axis of runs, None for shared ones.
+    tree: arrays of a group.
+    i: which run; may be traced.
+
+  Returns:
+    The tree of one model.
+  """
+
+  def pick(axis, branch):
+    return branch if axis is None else jax.tree.map(lambda x: x[i], branch)
+
+  return jax.tree.map(pick, axes, tree, is_leaf=lambda axis: axis is None)
+
+
+def fit_width(program: Program, hyper: Hyper, data: Data, fraction: float = 0.5) -> int:
+  """How many runs a group may hold: as many as fit, and no more than pays.
+
+  Args:
+    program: the engine.
+    hyper: hyperparameters of any run.
+    data: data of any group.
+    fraction: share of the device's memory to plan with.
+
+  Returns:
+    The width, a multiple of the number of local devices.
+  """
+  fitting = int(fraction * device_memory() // run_bytes(program, hyper, data))
+  devices = jax.local_device_count()
+  return max(devices, min(fitting, _LARGEST_WIDTH * devices) // devices * devices)
 
 
 def run_bytes(program: Program, hyper: Hyper, data: Data) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxinv import metrics, recover
+from jaxinv import ensemble, metrics, recover
 from jaxinv.data import splits
 from jaxinv.train import Trainer
 from jaxinv.types import Data, Hyper, Params, PRNGKey, Release, TrainState
@@ -92,38 +92,24 @@ def examine(
   return Findings(weights, init_weights, bias, images, measures, params, init_params)
 
 
-def examine_group(
-  trainer: Trainer, look: Look, state_axes: TrainState, data_axes: Data
-) -> Callable[..., Findings]:
-  """Maps `examine` over a group, compiled; a few models at a time, to bound the memory.
+def examine_group(program: ensemble.Program, look: Look) -> Callable[..., Findings]:
+  """Maps `examine` over a group, compiled; one model at a time, to bound the memory.
 
   Args:
-    trainer: the engine.
+    program: the engine that trained the group.
     look: how images are made and compared.
-    state_axes: which leaves of the states have an axis of runs.
-    data_axes: which leaves of the data have one.
 
   Returns:
     (keys, hypers, states, data) -> findings with a leading axis s.
   """
 
-  def shared_or_own(tree, axes):
-    own = type(tree)(*(x if axis == 0 else None for x, axis in zip(tree, axes, strict=True)))
-    shared = type(tree)(*(None if axis == 0 else x for x, axis in zip(tree, axes, strict=True)))
-    return own, lambda mine: type(tree)(
-      *(a if b is None else b for a, b in zip(mine, shared, strict=True))
-    )
-
   @jax.jit
   def mapped(keys, hypers, states, data):
-    own_states, whole_state = shared_or_own(states, state_axes)
-    own_data, whole_data = shared_or_own(data, data_axes)
+    def one(i):
+      axes, group = (0, 0, ensemble.STATE_AXES, program.data_axes), (keys, hypers, states, data)
+      return examine(program.trainer, look, *ensemble.member(axes, group, i))
 
-    def one(run):
-      key, hyper, state, split = run
-      return examine(trainer, look, key, hyper, whole_state(state), whole_data(split))
-
-    return jax.lax.map(one, (keys, hypers, own_states, own_data))
+    return jax.lax.map(one, jnp.arange(keys.shape[0]))
 
   return mapped
 

@@ -1,0 +1,162 @@
+"""The results of all groups put together: by arm, over all seeds."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxinv import ensemble, leakage, stats
+from jaxinv.experiment import Lab, Result
+
+# Of a record, what goes into the history; `finite` is told apart.
+CURVES = ("train_loss", "train_accuracy", "holdout_accuracy")
+
+
+class ArmOutcome(NamedTuple):
+  """What came of one arm, over seeds 0 .. s - 1 in order.
+
+  Attributes:
+    measures: by attack, by name, one value a seed; NaN where the seed diverged. `seed_mean` has
+      one value in all.
+    healthy: whether a seed's losses and weights stayed finite.
+    history: by name, a value for each seed and recorded step.
+    images: by attack, recovered images of the first seeds, [v, k, h, w], 0..255.
+    arrays: weights, init_weights and bias of the same seeds, for an MLP all parameters too.
+    frames: weights of the watched class at each recorded step, of the first seed.
+  """
+
+  measures: dict[str, dict[str, Float[np.ndarray, " _"]]]
+  healthy: Bool[np.ndarray, " s"]
+  history: dict[str, Float[np.ndarray, "s t"]]
+  images: dict[str, Float[np.ndarray, "_ k h w"]]
+  arrays: dict[str, np.ndarray]
+  frames: Float[np.ndarray, "t p"]
+
+
+class Outcome(NamedTuple):
+  """What came of an experiment.
+
+  Attributes:
+    steps: the recorded steps.
+    arms: by name, in the order given.
+    train_means: class means of the first seeds' training splits, 0..255.
+    holdout_means: the same of what was held out; zeros where nothing was.
+    splits: indices trained on and held out, of the same seeds.
+  """
+
+  steps: Int[np.ndarray, " t"]
+  arms: dict[str, ArmOutcome]
+  train_means: Float[np.ndarray, "v k h w"]
+  holdout_means: Float[np.ndarray, "v k h w"]
+  splits: dict[str, Int[np.ndarray, "v _"]]
+
+
+def assemble(lab: Lab, results: Sequence[Result]) -> Outcome:
+  """Puts the groups' results together, and attacks each arm's average model.
+
+  Args:
+    lab: settings and data.
+    results: what is kept of each group.
+
+  Returns:
+    The outcome.
+  """
+  settings = lab.settings
+  everyone = _split(lab, settings.num_seeds)
+  arms = {
+    arm.name: _assemble_arm(lab, results, index, everyone)
+    for index, arm in enumerate(settings.arms)
+  }
+  kept = _split(lab, min(settings.save_seeds, settings.num_seeds))
+  means = [leakage.class_images(lab.look, _one(kept, i)) for i in range(len(kept.train))]
+  train_means, holdout_means = (np.stack(jax.device_get(x)) for x in zip(*means, strict=True))
+  lengths = ensemble.chunk_lengths(settings.steps, settings.record_every)
+  steps = np.cumsum([0, *lengths])
+  indices = {"train": np.asarray(kept.train), "holdout": np.asarray(kept.holdout)}
+  return Outcome(steps, arms, train_means, holdout_means, indices)
+
+
+def _split(lab: Lab, num_seeds: int):
+  s = lab.settings
+  return ensemble.split_data(
+    lab.dataset, lab.inputs, s.root_seed, range(num_seeds), s.holdout, s.fixed_split
+  )
+
+
+def _one(data, i: int):
+  return ensemble.member(ensemble.SHARED_DATA, data, i)
+
+
+def _assemble_arm(lab: Lab, results: Sequence[Result], arm: int, everyone) -> ArmOutcome:
+  """One arm's values in the order of the seeds, from wherever in the groups they stand."""
+  parts = [(result, result["arm"] == arm) for result in results if (result["arm"] == arm).any()]
+
+  def gather(name, axis=0):
+    return np.concatenate([r[name].compress(mine, axis) for r, mine in parts], axis)
+
+  def gather_saved(name):
+    return np.concatenate([r[name][mine[r["saved"]]] for r, mine in parts])
+
+  some = parts[0][0]
+  healthy = gather("finite")
+  measures: dict[str, dict[str, np.ndarray]] = {
+    "model": {name: gather(f"history/{name}", 1)[-1] for name in CURVES}
+  }
+  for key in (key for key in some if key.startswith("measures/")):
+    _, attack, name = key.split("/")
+    measures.setdefault(attack, {})[name] = gather(key)
+  for values in measures.values():
+    for name in values:
+      values[name] = np.where(healthy, values[name], np.nan)
+  images = {key.split("/")[1]: gather_saved(key) for key in some if key.startswith("images/")}
+  if healthy.any():
+    total = sum(r[f"sum/{arm}"].astype(np.float64) for r, _ in parts if f"sum/{arm}" in r)
+    mean_weights = (total / healthy.sum()).astype(np.float32)
+    recovered, values = leakage.measure_seed_mean(lab.look, mean_weights, everyone, healthy)
+    images["seed_mean"] = np.asarray(recovered)[None]
+    measures["seed_mean"] = {name: np.asarray(value)[None] for name, value in values.items()}
+  names = [key for key in some if key.split("/")[0] in _ARRAYS]
+  return ArmOutcome(
+    measures=measures,
+    healthy=healthy,
+    history={name: gather(f"history/{name}", 1).T for name in CURVES},
+    images=images,
+    arrays={name: gather_saved(name) for name in names},
+    frames=next(r[f"frames/{arm}"] for r, _ in parts if f"frames/{arm}" in r),
+  )
+
+
+_ARRAYS = ("weights", "init_weights", "bias", "params", "init_params")
+
+
+def summarize(outcome: Outcome) -> dict:
+  """Means over the seeds that did not diverge, with 95 % bootstrap intervals.
+
+  Args:
+    outcome: of an experiment.
+
+  Returns:
+    {arm: {attack: {metric: {mean, low, high, n}}}}, and {arm: {"diverged": [seeds]}}. `seed_mean`
+    is one image from n seeds and has no interval over seeds: low and high are None, as they are
+    where a single seed counts.
+  """
+  summary = {}
+  for name, arm in outcome.arms.items():
+    table: dict[str, dict] = {attack: {} for attack in arm.measures}
+    rows = [
+      (attack, metric, values[np.isfinite(values)])
+      for attack, measures in arm.measures.items()
+      for metric, values in measures.items()
+    ]
+    for size in {len(values) for *_, values in rows if len(values)}:
+      same = [row for row in rows if len(row[2]) == size]
+      intervals = stats.bootstrap_intervals(np.stack([values for *_, values in same]))
+      for (attack, metric, _), interval in zip(same, intervals, strict=True):
+        n = int(arm.healthy.sum()) if attack == "seed_mean" else interval.n
+        table[attack][metric] = interval._replace(n=n)._asdict()
+    diverged = [int(seed) for seed in np.flatnonzero(~arm.healthy)]
+    summary[name] = {attack: table[attack] for attack in table if table[attack]}
+    summary[name]["diverged"] = diverged
+  return summary

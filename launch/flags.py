@@ -1,0 +1,294 @@
+"""The flags that commands share, the grammar of an arm, and how a command runs.
+
+Each command has its own set of flags, not absl's global one, so that commands can be imported
+and run side by side in one process.
+"""
+
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+
+from jaxinv.data import DATASETS
+from jaxinv.errors import InputError
+from jaxinv.experiment import Arm, Stopped
+from jaxinv.losses import LOSSES
+from jaxinv.models import INITIALIZERS
+from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.recover import NORMALIZATIONS
+from jaxinv.types import Hyper
+
+# Exit status of a run that a signal stopped; the same command goes on with it.
+STOPPED = 130
+# Flags that say where and how to work, not what: they may change when a run goes on.
+FREE = ("out_dir", "overwrite", "data_dir", "download", "checkpoint_seconds")
+
+_LARGEST = 1e9
+# Of each key of an arm: the numbers that make sense, and that in words.
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+  "learning_rate": (lambda x: 0 < x <= _LARGEST, "above 0 and at most 1e9"),
+  "momentum": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+  "weight_decay": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "init_scale": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "label_smoothing": (lambda x: -1 < x < 1, "above -1 and below 1"),
+  "clip_norm": (lambda x: 0 < x, "above 0, inf for no clipping"),
+}
+
+
+def define_run(f: flags.FlagValues, out_dir: str) -> None:
+  """Adds the flags of every command: where to write, how many seeds, which device settings."""
+  flags.DEFINE_string("out_dir", out_dir, "The run's folder, made if missing.", flag_values=f)
+  flags.DEFINE_bool(
+    "overwrite",
+    False,
+    "Replace the run in --out_dir; else a complete one is refused and an unfinished one goes on.",
+    flag_values=f,
+  )
+  flags.DEFINE_integer(
+    "seed",
+    0,
+    "The root seed: all randomness follows from it and from each seed's number.",
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+    flag_values=f,
+  )
+  flags.DEFINE_enum(
+    "matmul_precision",
+    "highest",
+    ["default", "high", "highest"],
+    "Precision of matrix products: highest is full float32; default is TF32 on NVIDIA GPUs and "
+    "bfloat16 on TPUs. No difference on CPUs.",
+    flag_values=f,
+  )
+
+
+def define_data(f: flags.FlagValues, datasets: Sequence[str]) -> None:
+  """Adds the flags that choose and find the data; `datasets` are those the command can use."""
+  flags.DEFINE_string(
+    "dataset", datasets[0], f"The data: {' or '.join(datasets)}.", flag_values=f
+  )
+  flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder of the data, or a zip of it; else the environment variable JAXINV_DATA, else the "
+    "user's cache folder.",
+    flag_values=f,
+  )
+  flags.DEFINE_bool(
+    "download", False, "Fetch the data set into the user's cache folder first.", flag_values=f
+  )
+
+
+def define_training(f: flags.FlagValues, **defaults: Any) -> None:
+  """Adds the flags of training many models; `defaults` gives each one's default by name."""
+
+  def integer(name, low, high, text):
+    flags.DEFINE_integer(
+      name, defaults[name], text, lower_bound=low, upper_bound=high, flag_values=f
+    )
+
+  integer("num_seeds", 1, 10**6, "Number of seeds: models trained for each arm.")
+  integer("steps", 0, 10**8, "Training steps of each model; 0 leaves them untrained.")
+  integer("batch_size", 0, 10**7, "Examples a step; 0 for the whole training split.")
+  integer("holdout", 0, 10**6, "Examples of each class kept out of training.")
+  integer("save_seeds", 1, 10**6, "Of how many seeds weights and recovered images are kept.")
+  integer("width", 0, 10**6, "Runs trained together as one group; 0 for as many as fit.")
+  integer(
+    "record_every", 0, 10**8, "Steps from one record of the curves to the next; 0 for 50 records."
+  )
+  flags.DEFINE_bool(
+    "fixed_split", False, "One split into training and held-out for all seeds.", flag_values=f
+  )
+  flags.DEFINE_enum("loss", defaults["loss"], list(LOSSES), "The loss.", flag_values=f)
+  flags.DEFINE_enum(
+    "initializer",
+    "torch_uniform",
+    list(INITIALIZERS),
+    "How kernels start: torch_uniform is uniform within +-1/sqrt(fan in).",
+    flag_values=f,
+  )
+  flags.DEFINE_enum(
+    "normalize",
+    defaults["normalize"],
+    list(NORMALIZATIONS),
+    "How recovered weights are scaled: min-max to 0..255, or the largest magnitude to the data's "
+    "largest value.",
+    flag_values=f,
+  )
+  flags.DEFINE_multi_string(
+    "arm",
+    defaults["arm"],
+    "One way of training, 'NAME:key=value,key=value'; repeat for several. Keys: optimizer "
+    f"({', '.join(OPTIMIZERS)}), {', '.join(Hyper._fields)}.",
+    flag_values=f,
+  )
+  flags.DEFINE_float(
+    "checkpoint_seconds",
+    10.0,
+    "Seconds between checkpoints; 0 for one at every record.",
+    lower_bound=0.0,
+    flag_values=f,
+  )
+
+
+def parse_arms(texts: Sequence[str]) -> tuple[Arm, ...]:
+  """Parses arms, each `NAME:key=value,key=value`.
+
+  Args:
+    texts: one a flag.
+
+  Returns:
+    The arms in order.
+
+  Raises:
+    InputError: what is wrong, in which arm, and what would be right.
+  """
+  arms = tuple(map(parse_arm, texts))
+  names = [arm.name for arm in arms]
+  for i, name in enumerate(names):
+    # Arms become file names, and on some systems those do not tell cases apart.
+    if name.lower() in map(str.lower, names[:i]):
+      raise InputError(f"--arm: '{name}' is named twice: give each arm a name of its own")
+  return arms
+
+
+def parse_arm(text: str) -> Arm:
+  """Parses one arm; see `parse_arms`."""
+  name, _, rest = text.partition(":")
+  if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or name.lower() == "targets":
+    raise InputError(
+      f"--arm '{text}': give it as NAME:key=value,key=value, the name in letters, digits, "
+      "'_', '-' and '.', and not 'targets'"
+    )
+  values: dict[str, str] = {}
+  for part in filter(None, rest.split(",")):
+    key, equals, value = part.partition("=")
+    if not equals or key not in ("optimizer", *Hyper._fields):
+      known = ", ".join(("optimizer", *Hyper._fields))
+      raise InputError(f"--arm {name}: unknown key '{part}': give key=value with a key of {known}")
+    if key in values:
+      raise InputError(f"--arm {name}: '{key}' is given twice")
+    values[key] = value
+  optimizer = values.pop("optimizer", "sgd")
+  if optimizer not in OPTIMIZERS:
+    choices = ", ".join(OPTIMIZERS)
+    raise InputError(f"--arm {name}: unknown optimizer '{optimizer}': choose from {choices}")
+  if optimizer == "sgd" and "momentum" in values:
+    raise InputError(f"--arm {name}: sgd has no momentum: give optimizer=momentum")
+  return Arm(name, optimizer, Hyper(**{k: _number(name, k, v) for k, v in values.items()}))
+
+
+def _number(arm: str, key: str, text: str) -> float:
+  accept, words = _RANGES[key]
+  try:
+    value = float(text)
+  except ValueError:
+    raise InputError(f"--arm {arm}: {key}={text} is no number") from None
+  if math.isnan(value) or not accept(value):
+    raise InputError(f"--arm {arm}: {key}={text} makes no sense: give a number {words}")
+  return value
+
+
+def integers(name: str, texts: Sequence[str], low: int, high: int) -> tuple[int, ...]:
+  """Whole numbers of a list flag, each from `low` to `high`; raises InputError else."""
+  for text in texts:
+    if not re.fullmatch(r"-?\d{1,9}", text.strip()) or not low <= int(text) <= high:
+      raise InputError(f"--{name}: '{text}' is no whole number from {low} to {high}")
+  return tuple(map(int, texts))
+
+
+def floats(name: str, texts: Sequence[str], low: float, high: float) -> tuple[float, ...]:
+  """Numbers of a list flag, each from `low` to `high`; raises InputError else."""
+  for text in texts:
+    try:
+      fine = low <= float(text) <= high
+    except ValueError:
+      fine = False
+    if not fine:
+      raise InputError(f"--{name}: '{text}' is no number from {low:g} to {high:g}")
+  return tuple(map(float, texts))
+
+
+def data_dir(f: flags.FlagValues) -> Path:
+  """Where the data are: the flag, else JAXINV_DATA, else the user's cache folder."""
+  return Path(f.data_dir or os.environ.get("JAXINV_DATA") or cache_dir()).expanduser()
+
+
+def cache_dir() -> Path:
+  """The user's cache folder for jaxinv."""
+  import pooch
+
+  return Path(pooch.os_cache("jaxinv"))
+
+
+def values(f: flags.FlagValues) -> dict[str, Any]:
+  """Every flag's value by name, but for those that only ask for help."""
+  return {name: f[name].value for name in sorted(f) if name not in ("help", "?")}
+
+
+def run(main: Callable[[], None], f: flags.FlagValues, about: str, argv: Sequence[str]) -> int:
+  """Runs a command: parses its flags, and turns what may go wrong into one line and a status.
+
+  Args:
+    main: the command.
+    f: its flags.
+    about: its help text.
+    argv: the arguments, without the program's name.
+
+  Returns:
+    The exit status: 0 done, 1 for what the user got wrong, 130 stopped by a signal.
+  """
+  if any(re.fullmatch(r"--?(help|helpfull|helpshort|h|\?)", argument) for argument in argv):
+    print(f"{about.strip()}\n\nflags:\n{f.get_help()}")
+    return 0
+  try:
+    f.unparse_flags()
+    for name in f:
+      f[name].unparse()
+    extra = f(["command", *argv])[1:]
+    if extra:
+      raise InputError(f"unknown argument '{extra[0]}': flags look like --name=value")
+    jax.config.update("jax_default_matmul_precision", f.matmul_precision)
+    main()
+  except (InputError, flags.Error) as error:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1
+  except (Stopped, KeyboardInterrupt) as stop:
+    print(f"{stop or 'stopped'}; the same command goes on from there", file=sys.stderr)
+    return STOPPED
+  return 0
+
+
+class StopSignal:
+  """Asks the work to stop at the next record on Ctrl-C or SIGTERM; a second one stops at once."""
+
+  def __init__(self):
+    self.asked = False
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self):
+    try:
+      for number in (signal.SIGINT, signal.SIGTERM):
+        self._before[number] = signal.signal(number, self._ask)
+    except ValueError:
+      pass  # Not the main thread, where no signal arrives either.
+    return self
+
+  def __exit__(self, *_):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def __call__(self) -> bool:
+    return self.asked
+
+  def _ask(self, number, frame):
+    if self.asked:
+      raise KeyboardInterrupt
+    self.asked = True
