@@ -1,0 +1,1 @@
+"""jaxinv: how much of its training data do a model's weights give away?"""

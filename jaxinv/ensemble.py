@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from jaxinv import train
 from jaxinv.data import splits
@@ -295,5 +295,3 @@ def shard(tree, axes, num_runs: int):
     return jax.device_put(branch, everywhere if axis is None else spread)
 
   return jax.tree.map(place, axes, tree, is_leaf=lambda x: x is None)
-
-

@@ -161,14 +161,10 @@ def make_lab(settings: Settings, dataset: Dataset) -> Lab:
     normalize=settings.normalize,
     largest=255.0 * (float(dataset.inputs.max()) if settings.normalize == "max" else 1.0),
   )
-  model = make_model(
-    dataset.num_classes, settings.hidden, settings.use_bias, settings.initializer
-  )
+  model = make_model(dataset.num_classes, settings.hidden, settings.use_bias, settings.initializer)
   engines = {}
   for name in {arm.optimizer: None for arm in settings.arms}:
-    trainer = make_trainer(
-      model, LOSSES[settings.loss], OPTIMIZERS[name], settings.batch_size
-    )
+    trainer = make_trainer(model, LOSSES[settings.loss], OPTIMIZERS[name], settings.batch_size)
     program = ensemble.make_program(trainer)
     examine = leakage.examine_group(program, look)
     engines[name] = Engine(program, examine)

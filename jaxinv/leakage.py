@@ -117,7 +117,8 @@ def examine_group(program: ensemble.Program, look: Look) -> Callable[..., Findin
 def class_images(look: Look, data: Data) -> tuple[Float[Array, "k h w"], Float[Array, "k h w"]]:
   """Mean training and mean held-out image of each class, in 0..255."""
   return tuple(
-    255 * splits.class_means(data.inputs, data.labels, index, look.num_classes).reshape(
+    255
+    * splits.class_means(data.inputs, data.labels, index, look.num_classes).reshape(
       -1, *look.image_shape
     )
     for index in (data.train, data.holdout)

@@ -1,10 +1,10 @@
 """How close a recovered image comes to the truth; all for one model, each a mean over classes."""
 
+import dm_pix
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-import dm_pix
 from jaxinv.recover import normalize
 
 # Equal images have no noise at all; their PSNR is given as 100 dB rather than infinite.

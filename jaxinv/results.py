@@ -25,9 +25,10 @@ from jaxinv.types import Dataset
 CHECKPOINTS = "checkpoints"
 # All that a run may write, and so all that --overwrite may remove.
 _OWN = (
-  "config.json metrics.csv summary.json history.npz splits.npz trajectory.npz report.html "
-  "benchmark.json benchmark.csv pose.json recovered weights figures checkpoints"
-).split()
+  *("config.json", "metrics.csv", "summary.json", "history.npz", "splits.npz", "trajectory.npz"),
+  *("report.html", "benchmark.json", "benchmark.csv", "pose.json"),
+  *("recovered", "weights", "figures", CHECKPOINTS),
+)
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy")
 
 
@@ -130,7 +131,7 @@ def _read_config(out_dir: Path, overwrite: bool) -> dict | None:
 
 
 def _refuse_difference(out_dir: Path, earlier: dict, config: dict, free: Sequence[str]) -> None:
-  """Raises unless an unfinished run was asked for the same, by the same command, of the same data."""
+  """Raises unless the unfinished run was asked for the same, by the same command and data."""
   pairs = [("command", earlier.get("command"), config["command"])]
   then, now = earlier.get("flags", {}), config["flags"]
   pairs += [

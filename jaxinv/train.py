@@ -129,6 +129,4 @@ def run(
   Returns:
     The last state, and each step's info with a leading axis of `num_steps`.
   """
-  return jax.lax.scan(
-    lambda carry, _: trainer.step(carry, hyper, data), state, length=num_steps
-  )
+  return jax.lax.scan(lambda carry, _: trainer.step(carry, hyper, data), state, length=num_steps)

@@ -1,0 +1,1 @@
+"""Commands: flags in, calls, files out. The only place that reads flags."""

@@ -16,7 +16,6 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv.data import DATASETS
 from jaxinv.errors import InputError
 from jaxinv.experiment import Arm, Stopped
 from jaxinv.losses import LOSSES
@@ -38,7 +37,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
   "weight_decay": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
   "init_scale": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
   "label_smoothing": (lambda x: -1 < x < 1, "above -1 and below 1"),
-  "clip_norm": (lambda x: 0 < x, "above 0, inf for no clipping"),
+  "clip_norm": (lambda x: x > 0, "above 0, inf for no clipping"),
 }
 
 
@@ -71,9 +70,7 @@ def define_run(f: flags.FlagValues, out_dir: str) -> None:
 
 def define_data(f: flags.FlagValues, datasets: Sequence[str]) -> None:
   """Adds the flags that choose and find the data; `datasets` are those the command can use."""
-  flags.DEFINE_string(
-    "dataset", datasets[0], f"The data: {' or '.join(datasets)}.", flag_values=f
-  )
+  flags.DEFINE_string("dataset", datasets[0], f"The data: {' or '.join(datasets)}.", flag_values=f)
   flags.DEFINE_string(
     "data_dir",
     None,
@@ -286,6 +283,7 @@ class StopSignal:
       signal.signal(number, handler)
 
   def __call__(self) -> bool:
+    """Whether to stop."""
     return self.asked
 
   def _ask(self, number, frame):

@@ -1,4 +1,1 @@
-"""Data sets by name."""
-
-# Names that `--dataset` takes; the command says which of them it can use.
-DATASETS = ("synthetic_faces", "att", "gaussians")
+"""Loaders: each a function that returns a `types.Dataset` with inputs in float32."""

@@ -75,6 +75,4 @@ def class_shares(
 def whole(dataset: Dataset) -> Data:
   """The data set with nothing held out, on the device."""
   everything = jnp.arange(len(dataset.labels))
-  return Data(
-    jnp.asarray(dataset.inputs), jnp.asarray(dataset.labels), everything, everything[:0]
-  )
+  return Data(jnp.asarray(dataset.inputs), jnp.asarray(dataset.labels), everything, everything[:0])

@@ -1,0 +1,1 @@
+"""Figures for people, each a function from numbers to a matplotlib figure."""

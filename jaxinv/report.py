@@ -1,0 +1,80 @@
+"""One self-contained HTML page from sections of text, figures and tables."""
+
+import base64
+import importlib.resources
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import markupsafe
+
+from jaxinv.files import write_text
+
+
+class Picture(NamedTuple):
+  """A figure of the page: a PNG or GIF file, which the page takes in, and its caption."""
+
+  path: Path
+  caption: str
+
+
+class Table(NamedTuple):
+  """A table of the page: its caption, the heads of its columns, and rows of texts."""
+
+  caption: str
+  head: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+
+class Section(NamedTuple):
+  """A part of the page: a title, paragraphs of plain text, then pictures, then tables.
+
+  Attributes:
+    title: its heading.
+    text: paragraphs; `**word**` is set bold, all else is plain.
+    pictures: figures in order.
+    tables: tables in order.
+    folded: shown only when opened, for what few readers look for.
+  """
+
+  title: str
+  text: Sequence[str] = ()
+  pictures: Sequence[Picture] = ()
+  tables: Sequence[Table] = ()
+  folded: bool = False
+
+
+def write_report(path: Path, title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:
+  """Writes the page; it needs no other file and no network.
+
+  Args:
+    path: where to write.
+    title: the page's title.
+    lead: the first paragraphs: what was found, in a few sentences.
+    sections: the rest, in order.
+
+  Returns:
+    The path.
+  """
+  environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+  environment.filters |= {"data_uri": _data_uri, "bold": _bold}
+  source = importlib.resources.files("jaxinv") / "templates" / "report.html.jinja"
+  template = environment.from_string(source.read_text(encoding="utf-8"))
+  write_text(path, template.render(title=title, lead=lead, sections=sections))
+  return path
+
+
+def _data_uri(picture: Path) -> str:
+  """The picture itself, as an address."""
+  kind = picture.suffix.lstrip(".")
+  return f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
+
+
+def _bold(text: str) -> markupsafe.Markup:
+  """Escapes a text, then sets what stands between double asterisks in bold."""
+
+  parts = str(markupsafe.escape(text)).split("**")
+  return markupsafe.Markup(
+    "".join(f"<b>{part}</b>" if i % 2 else part for i, part in enumerate(parts))
+  )
