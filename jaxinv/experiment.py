@@ -212,7 +212,7 @@ def plan(lab: Lab) -> list[Group]:
     arms = [i for i, arm in enumerate(lab.settings.arms) if arm.optimizer == name]
     runs = [(arm, seed) for arm in arms for seed in range(lab.settings.num_seeds)]
     width = lab.settings.width or ensemble.fit_width(
-      engine.program, lab.settings.arms[arms[0]].hyper, _data(lab, [0])
+      engine.program, lab.settings.arms[arms[0]].hyper, split_of(lab, [0])
     )
     width = min(width, len(runs))
     for members in ensemble.divide(len(runs), width):
@@ -252,7 +252,7 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   arms, seeds = zip(*ensemble.pad(group.runs, group.width), strict=True)
   keys = ensemble.train_keys(settings.root_seed, seeds)
   hypers = ensemble.stack_hypers([settings.arms[arm].hyper for arm in arms])
-  data = ensemble.shard(_data(lab, seeds), engine.program.data_axes, group.width)
+  data = ensemble.shard(split_of(lab, seeds), engine.program.data_axes, group.width)
   keys, hypers = (ensemble.shard(x, 0, group.width) for x in (keys, hypers))
 
   folder = store / f"group-{group.index:05d}" if store else None
@@ -288,7 +288,8 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   return result
 
 
-def _data(lab: Lab, seeds: Sequence[int]) -> Data:
+def split_of(lab: Lab, seeds: Sequence[int]) -> Data:
+  """The data as some seeds see it: all examples, and each seed's split."""
   return ensemble.split_data(
     lab.dataset,
     lab.inputs,

@@ -1,6 +1,7 @@
 """What a group of trained models gives away: attacks, measures and weights, model by model."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -114,6 +115,7 @@ def examine_group(program: ensemble.Program, look: Look) -> Callable[..., Findin
   return mapped
 
 
+@partial(jax.jit, static_argnames="look")
 def class_images(look: Look, data: Data) -> tuple[Float[Array, "k h w"], Float[Array, "k h w"]]:
   """Mean training and mean held-out image of each class, in 0..255."""
   return tuple(
@@ -144,11 +146,12 @@ def _output_bias(params: Params, num_classes: int) -> Float[Array, " k"]:
   return biases[-1] if biases else jnp.zeros(num_classes)
 
 
+@partial(jax.jit, static_argnames="look")
 def measure_seed_mean(
   look: Look,
   mean_weights: Float[Array, "k p"],
   data: Data,
-  healthy: Bool[np.ndarray, " s"],
+  healthy: Bool[Array, " s"],
 ) -> tuple[Float[Array, "k h w"], dict[str, Float[Array, ""]]]:
   """The attack on several models' average, compared with the average of their class means.
 
@@ -161,9 +164,8 @@ def measure_seed_mean(
   Returns:
     The recovered images in 0..255, and the measures by name.
   """
-  kept = np.flatnonzero(healthy)
   means = [
-    _mean_over_splits(look, data.inputs, data.labels, index[kept])
+    _mean_over_splits(look, data.inputs, data.labels, index, healthy)
     for index in (data.train, data.holdout)
   ]
   # The attack on the mean itself: averaging comes before the reshaping, and both are linear.
@@ -173,10 +175,22 @@ def measure_seed_mean(
 
 
 def _mean_over_splits(
-  look: Look, inputs: Float[Array, "n p"], labels: Int[Array, " n"], index: Int[Array, "s m"]
+  look: Look,
+  inputs: Float[Array, "n p"],
+  labels: Int[Array, " n"],
+  index: Int[Array, "s _"],
+  healthy: Bool[Array, " s"],
 ) -> Float[Array, "k h w"]:
-  shares = jax.vmap(lambda one: splits.class_shares(labels, one, look.num_classes))(index).mean(0)
-  return 255 * (shares @ inputs).reshape(-1, *look.image_shape)
+  """Class means of each seed's split, averaged over the seeds that count; in 0..255."""
+
+  # One seed at a time: all of their shares together would be as large as a data set each.
+  def add(total, seed):
+    chosen, counts = seed
+    return total + counts * splits.class_shares(labels, chosen, look.num_classes), None
+
+  start = jnp.zeros((look.num_classes, len(labels)))
+  total, _ = jax.lax.scan(add, start, (index, healthy.astype(start.dtype)))
+  return 255 * (total / healthy.sum() @ inputs).reshape(-1, *look.image_shape)
 
 
 def sum_by_arm(

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv import ensemble, leakage, stats
-from jaxinv.experiment import Lab, Result
+from jaxinv.experiment import Lab, Result, split_of
 
 # Of a record, what goes into the history; `finite` is told apart.
 CURVES = ("train_loss", "train_accuracy", "holdout_accuracy")
@@ -64,25 +65,18 @@ def assemble(lab: Lab, results: Sequence[Result]) -> Outcome:
     The outcome.
   """
   settings = lab.settings
-  everyone = _split(lab, settings.num_seeds)
+  everyone = split_of(lab, range(settings.num_seeds))
   arms = {
     arm.name: _assemble_arm(lab, results, index, everyone)
     for index, arm in enumerate(settings.arms)
   }
-  kept = _split(lab, min(settings.save_seeds, settings.num_seeds))
+  kept = split_of(lab, range(min(settings.save_seeds, settings.num_seeds)))
   means = [leakage.class_images(lab.look, _one(kept, i)) for i in range(len(kept.train))]
   train_means, holdout_means = (np.stack(jax.device_get(x)) for x in zip(*means, strict=True))
   lengths = ensemble.chunk_lengths(settings.steps, settings.record_every)
   steps = np.cumsum([0, *lengths])
   indices = {"train": np.asarray(kept.train), "holdout": np.asarray(kept.holdout)}
   return Outcome(steps, arms, train_means, holdout_means, indices)
-
-
-def _split(lab: Lab, num_seeds: int):
-  s = lab.settings
-  return ensemble.split_data(
-    lab.dataset, lab.inputs, s.root_seed, range(num_seeds), s.holdout, s.fixed_split
-  )
 
 
 def _one(data, i: int):
@@ -114,7 +108,9 @@ def _assemble_arm(lab: Lab, results: Sequence[Result], arm: int, everyone) -> Ar
   if healthy.any():
     total = sum(r[f"sum/{arm}"].astype(np.float64) for r, _ in parts if f"sum/{arm}" in r)
     mean_weights = (total / healthy.sum()).astype(np.float32)
-    recovered, values = leakage.measure_seed_mean(lab.look, mean_weights, everyone, healthy)
+    recovered, values = leakage.measure_seed_mean(
+      lab.look, jnp.asarray(mean_weights), everyone, jnp.asarray(healthy)
+    )
     images["seed_mean"] = np.asarray(recovered)[None]
     measures["seed_mean"] = {name: np.asarray(value)[None] for name, value in values.items()}
   names = [key for key in some if key.split("/")[0] in _ARRAYS]

@@ -1,10 +1,9 @@
-"""The flags that commands share, the grammar of an arm, and how a command runs.
+"""The flags that commands share, and how a command runs.
 
 Each command has its own set of flags, not absl's global one, so that commands can be imported
 and run side by side in one process.
 """
 
-import math
 import os
 import re
 import signal
@@ -16,29 +15,20 @@ from typing import Any
 import jax
 from absl import flags
 
+from jaxinv.data.att import download_att, load_att
+from jaxinv.data.synthetic import synthetic_faces
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm, Stopped
+from jaxinv.experiment import Stopped
 from jaxinv.losses import LOSSES
 from jaxinv.models import INITIALIZERS
 from jaxinv.optimizers import OPTIMIZERS
 from jaxinv.recover import NORMALIZATIONS
-from jaxinv.types import Hyper
+from jaxinv.types import Dataset, Hyper
 
 # Exit status of a run that a signal stopped; the same command goes on with it.
 STOPPED = 130
 # Flags that say where and how to work, not what: they may change when a run goes on.
 FREE = ("out_dir", "overwrite", "data_dir", "download", "checkpoint_seconds")
-
-_LARGEST = 1e9
-# Of each key of an arm: the numbers that make sense, and that in words.
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-  "learning_rate": (lambda x: 0 < x <= _LARGEST, "above 0 and at most 1e9"),
-  "momentum": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
-  "weight_decay": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
-  "init_scale": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
-  "label_smoothing": (lambda x: -1 < x < 1, "above -1 and below 1"),
-  "clip_norm": (lambda x: x > 0, "above 0, inf for no clipping"),
-}
 
 
 def define_run(f: flags.FlagValues, out_dir: str) -> None:
@@ -79,7 +69,52 @@ def define_data(f: flags.FlagValues, datasets: Sequence[str]) -> None:
     flag_values=f,
   )
   flags.DEFINE_bool(
-    "download", False, "Fetch the data set into the user's cache folder first.", flag_values=f
+    "download",
+    False,
+    "Fetch the data set from its owners into the user's cache folder first (att only).",
+    flag_values=f,
+  )
+  flags.DEFINE_integer(
+    "data_seed",
+    0,
+    "Decides what faces synthetic_faces draws.",
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+    flag_values=f,
+  )
+  flags.DEFINE_float(
+    "pose",
+    1.0,
+    "Scale of the pose variation of synthetic_faces; 0 for all of a person's faces frontal.",
+    lower_bound=0.0,
+    upper_bound=3.0,
+    flag_values=f,
+  )
+  flags.DEFINE_integer(
+    "num_people", 40, "People that synthetic_faces draws.", 2, 10_000, flag_values=f
+  )
+  flags.DEFINE_integer("images_per_person", 10, "Images of each of them.", 1, 10_000, flag_values=f)
+
+
+def load_dataset(f: flags.FlagValues) -> Dataset:
+  """Loads the images that the flags of `define_data` name.
+
+  Raises:
+    InputError: no such data set, or it cannot be had or read.
+  """
+  if f.dataset == "synthetic_faces":
+    if f.download:
+      raise InputError("--download: synthetic_faces needs no file; give --dataset=att")
+    return draw_faces(f, f.pose)
+  if f.dataset == "att":
+    return load_att(download_att(cache_dir()) if f.download else data_dir(f))
+  raise InputError(f"unknown --dataset '{f.dataset}': choose from synthetic_faces, att")
+
+
+def draw_faces(f: flags.FlagValues, pose: float) -> Dataset:
+  """Draws the synthetic faces that the flags name, with another scale of pose."""
+  return synthetic_faces(
+    f.data_seed, num_people=f.num_people, images_per_person=f.images_per_person, pose=pose
   )
 
 
@@ -133,64 +168,6 @@ def define_training(f: flags.FlagValues, **defaults: Any) -> None:
     lower_bound=0.0,
     flag_values=f,
   )
-
-
-def parse_arms(texts: Sequence[str]) -> tuple[Arm, ...]:
-  """Parses arms, each `NAME:key=value,key=value`.
-
-  Args:
-    texts: one a flag.
-
-  Returns:
-    The arms in order.
-
-  Raises:
-    InputError: what is wrong, in which arm, and what would be right.
-  """
-  arms = tuple(map(parse_arm, texts))
-  names = [arm.name for arm in arms]
-  for i, name in enumerate(names):
-    # Arms become file names, and on some systems those do not tell cases apart.
-    if name.lower() in map(str.lower, names[:i]):
-      raise InputError(f"--arm: '{name}' is named twice: give each arm a name of its own")
-  return arms
-
-
-def parse_arm(text: str) -> Arm:
-  """Parses one arm; see `parse_arms`."""
-  name, _, rest = text.partition(":")
-  if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or name.lower() == "targets":
-    raise InputError(
-      f"--arm '{text}': give it as NAME:key=value,key=value, the name in letters, digits, "
-      "'_', '-' and '.', and not 'targets'"
-    )
-  values: dict[str, str] = {}
-  for part in filter(None, rest.split(",")):
-    key, equals, value = part.partition("=")
-    if not equals or key not in ("optimizer", *Hyper._fields):
-      known = ", ".join(("optimizer", *Hyper._fields))
-      raise InputError(f"--arm {name}: unknown key '{part}': give key=value with a key of {known}")
-    if key in values:
-      raise InputError(f"--arm {name}: '{key}' is given twice")
-    values[key] = value
-  optimizer = values.pop("optimizer", "sgd")
-  if optimizer not in OPTIMIZERS:
-    choices = ", ".join(OPTIMIZERS)
-    raise InputError(f"--arm {name}: unknown optimizer '{optimizer}': choose from {choices}")
-  if optimizer == "sgd" and "momentum" in values:
-    raise InputError(f"--arm {name}: sgd has no momentum: give optimizer=momentum")
-  return Arm(name, optimizer, Hyper(**{k: _number(name, k, v) for k, v in values.items()}))
-
-
-def _number(arm: str, key: str, text: str) -> float:
-  accept, words = _RANGES[key]
-  try:
-    value = float(text)
-  except ValueError:
-    raise InputError(f"--arm {arm}: {key}={text} is no number") from None
-  if math.isnan(value) or not accept(value):
-    raise InputError(f"--arm {arm}: {key}={text} makes no sense: give a number {words}")
-  return value
 
 
 def integers(name: str, texts: Sequence[str], low: int, high: int) -> tuple[int, ...]:

@@ -122,10 +122,8 @@ def pixel_digest(dataset: Dataset) -> str:
 def read_pgm(raw: bytes, where: str) -> Float[np.ndarray, "h w"]:
   """Decodes a binary PGM (P5), as https://netpbm.sourceforge.net/doc/pgm.html has it.
 
-  Comments may stand anywhere in the header, and bytes after the raster are passed over.
-
   Args:
-    raw: the file's bytes.
+    raw: the file's bytes; those after the raster are passed over.
     where: its name, for messages.
 
   Returns:
@@ -155,12 +153,12 @@ def read_pgm(raw: bytes, where: str) -> Float[np.ndarray, "h w"]:
 
 def _raster_start(raw: bytes, end: int, size: int) -> int:
   """Where the raster begins, of `size` bytes, when the maxval ends at `end`."""
-  # By the standard one white space stands between them. More is believed only where the bytes
-  # behind it are exactly the raster, as a raster may itself begin with a line end or a '#'.
-  if _LOOSE_BREAK.fullmatch(raw, end, len(raw) - size):
-    return len(raw) - size
-  # Where the header's other lines end in CRLF, so does its last.
-  return (_CRLF_BREAK if b"\r\n" in raw[:end] else _BREAK).match(raw, end).end()
+  # One white space ends the header; where its other lines end in CRLF, that one does too.
+  start = (_CRLF_BREAK if b"\r\n" in raw[:end] else _BREAK).match(raw, end).end()
+  # More is believed only where the bytes behind it are exactly the raster, as a raster may itself
+  # begin with a line end or a '#'.
+  is_exact = _LOOSE_BREAK.fullmatch(raw, end, max(len(raw) - size, 0))
+  return max(start, len(raw) - size) if is_exact else start
 
 
 def _find_faces(data_dir: str) -> str:

@@ -1,0 +1,79 @@
+"""The grammar of an arm: `NAME:key=value,key=value`."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+from jaxinv.errors import InputError
+from jaxinv.experiment import Arm
+from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.types import Hyper
+
+_LARGEST = 1e9
+# Of each key of an arm: the numbers that make sense, and that in words.
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+  "learning_rate": (lambda x: 0 < x <= _LARGEST, "above 0 and at most 1e9"),
+  "momentum": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+  "weight_decay": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "init_scale": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "label_smoothing": (lambda x: -1 < x < 1, "above -1 and below 1"),
+  "clip_norm": (lambda x: x > 0, "above 0, inf for no clipping"),
+}
+
+
+def parse_arms(texts: Sequence[str]) -> tuple[Arm, ...]:
+  """Parses arms, each `NAME:key=value,key=value`.
+
+  Args:
+    texts: one a flag.
+
+  Returns:
+    The arms in order.
+
+  Raises:
+    InputError: what is wrong, in which arm, and what would be right.
+  """
+  arms = tuple(map(parse_arm, texts))
+  names = [arm.name for arm in arms]
+  for i, name in enumerate(names):
+    # Arms become file names, and on some systems those do not tell cases apart.
+    if name.lower() in map(str.lower, names[:i]):
+      raise InputError(f"--arm: '{name}' is named twice: give each arm a name of its own")
+  return arms
+
+
+def parse_arm(text: str) -> Arm:
+  """Parses one arm; see `parse_arms`."""
+  name, _, rest = text.partition(":")
+  if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or name.lower() == "targets":
+    raise InputError(
+      f"--arm '{text}': give it as NAME:key=value,key=value, the name in letters, digits, "
+      "'_', '-' and '.', and not 'targets'"
+    )
+  values: dict[str, str] = {}
+  for part in filter(None, rest.split(",")):
+    key, equals, value = part.partition("=")
+    if not equals or key not in ("optimizer", *Hyper._fields):
+      known = ", ".join(("optimizer", *Hyper._fields))
+      raise InputError(f"--arm {name}: unknown key '{part}': give key=value with a key of {known}")
+    if key in values:
+      raise InputError(f"--arm {name}: '{key}' is given twice")
+    values[key] = value
+  optimizer = values.pop("optimizer", "sgd")
+  if optimizer not in OPTIMIZERS:
+    choices = ", ".join(OPTIMIZERS)
+    raise InputError(f"--arm {name}: unknown optimizer '{optimizer}': choose from {choices}")
+  if optimizer == "sgd" and "momentum" in values:
+    raise InputError(f"--arm {name}: sgd has no momentum: give optimizer=momentum")
+  return Arm(name, optimizer, Hyper(**{k: _number(name, k, v) for k, v in values.items()}))
+
+
+def _number(arm: str, key: str, text: str) -> float:
+  accept, words = _RANGES[key]
+  try:
+    value = float(text)
+  except ValueError:
+    raise InputError(f"--arm {arm}: {key}={text} is no number") from None
+  if math.isnan(value) or not accept(value):
+    raise InputError(f"--arm {arm}: {key}={text} makes no sense: give a number {words}")
+  return value
