@@ -1,23 +1,13 @@
-"""An experiment: arms x seeds, trained in groups, examined, and put together again.
+"""What an experiment is: arms x seeds on a data set, and how its runs are divided into groups."""
 
-The way of a group: initial states, chunks of steps with a record after each, checkpoints, then
-what its models give away. A finished group is one small file, so that a run that was stopped
-goes on where it was.
-"""
-
-import shutil
-import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxinv import checkpoint, ensemble, files, leakage, recover
+from jaxinv import ensemble, leakage, recover
 from jaxinv.data.splits import check_split
 from jaxinv.errors import InputError
 from jaxinv.losses import LOSSES
@@ -82,26 +72,6 @@ class Settings:
   watch: int = 0
 
 
-class Host(NamedTuple):
-  """What the host does while the devices work; each may do nothing.
-
-  Attributes:
-    advanced: (text, run_steps) -> None, told how many steps of how many runs were taken.
-    say: (line) -> None, told what the user should know.
-    stop: () -> bool, asked between chunks.
-    checkpoint_seconds: time between checkpoints; 0 for one after every chunk.
-  """
-
-  advanced: Callable[[str, int], None] = lambda text, run_steps: None
-  say: Callable[[str], None] = lambda line: None
-  stop: Callable[[], bool] = lambda: False
-  checkpoint_seconds: float = 10.0
-
-
-class Stopped(Exception):
-  """The host asked to stop; what was done is saved."""
-
-
 class Group(NamedTuple):
   """Runs that are trained together, each an (arm, seed); `width` counts the padding in."""
 
@@ -109,10 +79,6 @@ class Group(NamedTuple):
   optimizer: str
   runs: tuple[tuple[int, int], ...]
   width: int
-
-
-# What is kept of a finished group: named arrays, see `_harvest`.
-Result = dict[str, np.ndarray]
 
 
 class Engine(NamedTuple):
@@ -221,73 +187,6 @@ def plan(lab: Lab) -> list[Group]:
   return groups
 
 
-def run_groups(lab: Lab, groups: Sequence[Group], store: Path | None, host: Host) -> list[Result]:
-  """Trains and examines every group that is not finished yet.
-
-  Args:
-    lab: what to do.
-    groups: the plan.
-    store: folder for checkpoints and finished groups; None to keep nothing.
-    host: progress, messages, when to stop.
-
-  Returns:
-    What is kept of each group, in the plan's order.
-
-  Raises:
-    Stopped: the host asked for it; the state is in the store.
-  """
-  results = []
-  for group in groups:
-    done = _load(store, group, host)
-    if done is None:
-      done = _run_group(lab, group, store, host)
-    else:
-      host.advanced(_title(lab, group), lab.settings.steps * len(group.runs))
-    results.append(done)
-  return results
-
-
-def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result:
-  settings, engine = lab.settings, lab.engines[group.optimizer]
-  arms, seeds = zip(*ensemble.pad(group.runs, group.width), strict=True)
-  keys = ensemble.train_keys(settings.root_seed, seeds)
-  hypers = ensemble.stack_hypers([settings.arms[arm].hyper for arm in arms])
-  data = ensemble.shard(split_of(lab, seeds), engine.program.data_axes, group.width)
-  keys, hypers = (ensemble.shard(x, 0, group.width) for x in (keys, hypers))
-
-  folder = store / f"group-{group.index:05d}" if store else None
-  progress = ensemble.start_group(engine.program, keys, hypers, data)
-  frames = [_frames(lab, group, progress, data)]
-  stored = checkpoint.restore(folder, (progress, frames[0]), host.say) if folder else None
-  if stored is not None:
-    states = ensemble.shard(stored[0].states, ensemble.STATE_AXES, group.width)
-    progress, frames = stored[0]._replace(states=states), [stored[1]]
-  real_runs = len(group.runs)
-  host.advanced(_title(lab, group), int(progress.states.step) * real_runs)
-  last_save = time.monotonic()
-
-  def look(progress: ensemble.Progress, length: int) -> None:
-    nonlocal last_save
-    frames[:] = [np.concatenate([*frames, _frames(lab, group, progress, data)])]
-    host.advanced(_title(lab, group), length * real_runs)
-    stop = host.stop()
-    if folder and (stop or time.monotonic() - last_save >= host.checkpoint_seconds):
-      checkpoint.save(folder, int(progress.states.step), (progress, frames[0]))
-      last_save = time.monotonic()
-    if stop:
-      raise Stopped(f"stopped at step {int(progress.states.step)} of {_title(lab, group)}")
-
-  progress = ensemble.train_group(
-    engine.program, progress, hypers, data, settings.steps, settings.record_every, look
-  )
-  findings = engine.examine(keys, hypers, progress.states, data)
-  result = _harvest(lab, group, progress, findings, frames[0])
-  if store:
-    files.write_npz(_finished(store, group), result)
-    shutil.rmtree(folder, ignore_errors=True)
-  return result
-
-
 def split_of(lab: Lab, seeds: Sequence[int]) -> Data:
   """The data as some seeds see it: all examples, and each seed's split."""
   return ensemble.split_data(
@@ -298,74 +197,3 @@ def split_of(lab: Lab, seeds: Sequence[int]) -> Data:
     lab.settings.holdout,
     lab.settings.fixed_split,
   )
-
-
-def _title(lab: Lab, group: Group) -> str:
-  """Which arms and seeds a group trains, for people."""
-  names = [lab.settings.arms[arm].name for arm in dict.fromkeys(arm for arm, _ in group.runs)]
-  seeds = [seed for _, seed in group.runs]
-  return f"{', '.join(names)}: seeds {min(seeds)} to {max(seeds)}"
-
-
-def _watched(group: Group) -> list[int]:
-  """Places in the group of each arm's first seed."""
-  return [i for i, (_, seed) in enumerate(group.runs) if seed == 0]
-
-
-def _frames(lab: Lab, group: Group, progress: ensemble.Progress, data: Data) -> np.ndarray:
-  """Weights of the watched class now, of each arm's first seed in the group: [1, arms, p]."""
-  program = lab.engines[group.optimizer].program
-  frames = []
-  for i in _watched(group):
-    state = ensemble.member(ensemble.STATE_AXES, progress.states, i)
-    params = program.trainer.params(state, ensemble.member(program.data_axes, data, i))
-    weights = recover.class_weights(params, data.inputs.shape[-1], lab.look.num_classes)
-    frames.append(weights[lab.settings.watch])
-  # A group without a first seed keeps one zero: checkpoints hold no empty arrays.
-  return np.stack(jax.device_get(frames))[None] if frames else np.zeros((1, 1, 1), np.float32)
-
-
-def _harvest(
-  lab: Lab, group: Group, progress: ensemble.Progress, findings: leakage.Findings, frames
-) -> Result:
-  """What is kept of a group: scalars of every run, arrays of the first seeds, sums of weights."""
-  arms, seeds = (np.array(column) for column in zip(*group.runs, strict=True))
-  real = len(group.runs)
-  finite = progress.history.finite[:, :real].all(0)
-  saved = np.flatnonzero(seeds < lab.settings.save_seeds)
-  result = {"arm": arms, "seed": seeds, "finite": finite, "saved": saved}
-  for name, values in progress.history._asdict().items():
-    result[f"history/{name}"] = values[:, :real]
-  for attack, measures in findings.measures.items():
-    for name, values in measures.items():
-      result[f"measures/{attack}/{name}"] = np.asarray(values)[:real]
-  for name in ("weights", "init_weights", "bias"):
-    result[name] = np.asarray(getattr(findings, name)[saved])
-  for attack, images in findings.images.items():
-    result[f"images/{attack}"] = np.asarray(images[saved])
-  if lab.settings.hidden:
-    for name in ("params", "init_params"):
-      for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(findings, name)):
-        path = jax.tree_util.keystr(path, simple=True, separator="/")
-        result[f"{name}/{path}"] = np.asarray(leaf[saved])
-  for arm, total in leakage.sum_by_arm(findings.weights, arms, finite).items():
-    result[f"sum/{arm}"] = np.asarray(total)
-  for place, i in enumerate(_watched(group)):
-    result[f"frames/{arms[i]}"] = frames[:, place]
-  return result
-
-
-def _finished(store: Path, group: Group) -> Path:
-  return store / f"group-{group.index:05d}.npz"
-
-
-def _load(store: Path | None, group: Group, host: Host) -> Result | None:
-  """A finished group, or None where it is not there or damaged, which is said."""
-  path = _finished(store, group) if store else None
-  if path is None or not path.exists():
-    return None
-  try:
-    return files.read_npz(path)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    host.say(f"finished group {path} is damaged ({error}); it is trained again")
-    return None

@@ -1,9 +1,8 @@
-"""The page of an experiment on faces: its figures, and what they show, in words made from numbers."""
+"""The page of an experiment on faces: its figures, and what they show in words made of numbers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
 
 from jaxinv import stats
 from jaxinv.figures import faces as figures

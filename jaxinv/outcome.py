@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv import ensemble, leakage, stats
-from jaxinv.experiment import Lab, Result, split_of
+from jaxinv.experiment import Lab, split_of
+from jaxinv.groups import Result
 
 # Of a record, what goes into the history; `finite` is told apart.
 CURVES = ("train_loss", "train_accuracy", "holdout_accuracy")

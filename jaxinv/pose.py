@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from jaxinv import experiment, metrics
 from jaxinv.data import splits
-from jaxinv.experiment import Host, Lab, Settings
+from jaxinv.experiment import Lab, Settings
+from jaxinv.groups import Host, run_groups
 from jaxinv.types import Dataset
 
 
@@ -61,7 +62,7 @@ def sweep(
   for pose, dataset in zip(poses, datasets, strict=True):
     here = lab._replace(dataset=dataset, inputs=jnp.asarray(dataset.inputs))
     told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
-    results = experiment.run_groups(here, experiment.plan(here), None, told)
+    results = run_groups(here, experiment.plan(here), None, told)
     rows.append(_score(here, np.concatenate([r["images/reshape"] for r in results])))
   return PoseSweep(tuple(poses), *(np.stack(column) for column in zip(*rows, strict=True)))
 

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import experiment, faces_report, files, outcome, pose, results
+from jaxinv import experiment, faces_report, outcome, pose, results
 from jaxinv.errors import InputError
 from jaxinv.experiment import Settings
 from jaxinv.figures.faces import clearest_and_most_varied
+from jaxinv.groups import Host, run_groups
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms
@@ -113,8 +114,8 @@ def _main(argv: Sequence[str]) -> None:
   if sweep:
     work += sweep.steps * sweep.num_seeds * len(FLAGS.pose_sweep)
   with ProgressBar(work, "run-steps") as bar, shared.StopSignal() as stop:
-    host = experiment.Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    trained = experiment.run_groups(lab, groups, out_dir / results.CHECKPOINTS, host)
+    host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
+    trained = run_groups(lab, groups, out_dir / results.CHECKPOINTS, host)
     poses = pose.sweep(sweep, _poses(), _posed, host) if sweep else None
     bar.working("measuring and drawing")
     found = outcome.assemble(lab, trained)

@@ -18,7 +18,7 @@ from absl import flags
 from jaxinv.data.att import download_att, load_att
 from jaxinv.data.synthetic import synthetic_faces
 from jaxinv.errors import InputError
-from jaxinv.experiment import Stopped
+from jaxinv.groups import Stopped
 from jaxinv.losses import LOSSES
 from jaxinv.models import INITIALIZERS
 from jaxinv.optimizers import OPTIMIZERS
