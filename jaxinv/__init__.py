@@ -1,1 +1,24 @@
-"""jaxinv: how much of its training data do a model's weights give away?"""
+"""jaxinv: how much of its training data do a model's weights give away?
+
+What most people need; the modules hold the rest.
+"""
+
+from jaxinv.data.att import load_att
+from jaxinv.data.synthetic import synthetic_faces
+from jaxinv.errors import InputError
+from jaxinv.experiment import Arm, Settings
+from jaxinv.outcome import run, summarize
+from jaxinv.types import Dataset, Hyper, Release
+
+__all__ = [
+  "Arm",
+  "Dataset",
+  "Hyper",
+  "InputError",
+  "Release",
+  "Settings",
+  "load_att",
+  "run",
+  "summarize",
+  "synthetic_faces",
+]

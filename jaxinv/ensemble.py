@@ -9,7 +9,7 @@ the caller looks in after every chunk.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from jaxinv import train
 from jaxinv.data import splits
 from jaxinv.train import Trainer
 from jaxinv.types import Data, Dataset, Hyper, Record, TrainState
+
+Run = TypeVar("Run")  # Whatever names a run.
 
 # What has an axis of runs. The examples are shared; the step is the same for all, and not being
 # mapped lets a program branch on it.
@@ -198,7 +200,7 @@ def divide(num_runs: int, width: int) -> list[range]:
   return [range(i, min(i + width, num_runs)) for i in range(0, num_runs, width)]
 
 
-def pad(members: Sequence[int], width: int) -> list[int]:
+def pad(members: Sequence[Run], width: int) -> list[Run]:
   """Fills a group up to `width` with copies of its last member, whose results are dropped.
 
   A group of another width would be another program, and its results would differ in last bits.

@@ -88,7 +88,10 @@ def draw(folder: Path, story: Story) -> dict[str, Picture]:
     ),
   }
   drawn = {
-    name: Picture(save(figure, folder / f"{name}.png"), caption)
+    # Everybody at once is for a glance: at full size the noise alone would take megabytes.
+    name: Picture(
+      save(figure, folder / f"{name}.png", 65 if name == "all_people" else 110), caption
+    )
     for name, (figure, caption) in pictures.items()
   }
   animation = folder / "training.gif"
@@ -128,8 +131,8 @@ def _lead(story: Story) -> list[str]:
   models = "one model" if seeds == 1 else f"{seeds} models"
   lead = [
     f"In each of {len(story.outcome.arms)} ways, {models} learned to tell {data.num_classes} "
-    f"people apart from {photographs} photographs {kind}. Nobody showed the models' weights a "
-    "face to draw; we only reshaped them into an image."
+    f"people apart from {photographs} photographs {kind}. Of the trained models we take nothing "
+    "but the weights, and reshape those of each class into a picture."
   ]
   lead += [_arm_sentence(story, arm) for arm in story.outcome.arms]
   diverged = {arm: s["diverged"] for arm, s in story.summary.items() if s["diverged"]}

@@ -1,6 +1,6 @@
 """What a group of trained models gives away: attacks, measures and weights, model by model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -194,8 +194,8 @@ def _mean_over_splits(
 
 
 def sum_by_arm(
-  weights: Float[Array, "s k p"], arms: Sequence[int], keep: Sequence[bool]
+  weights: Float[Array, "s k p"], arms: Int[np.ndarray, " _"], keep: Bool[np.ndarray, " _"]
 ) -> dict[int, Float[Array, "k p"]]:
   """Sums the class weights of each arm's members that are to be kept; an arm with none has none."""
-  members = {arm: [i for i, a in enumerate(arms) if a == arm and keep[i]] for arm in set(arms)}
-  return {arm: weights[np.array(m)].sum(0) for arm, m in members.items() if m}
+  members = {int(arm): np.flatnonzero((arms == arm) & keep) for arm in set(arms)}
+  return {arm: weights[m].sum(0) for arm, m in members.items() if m.size}

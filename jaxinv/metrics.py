@@ -56,7 +56,7 @@ def ssim(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
 def _blur_matrix(size: int) -> Float[Array, "_ size"]:
   """Rows that each hold the Gaussian window at one place, valid places only."""
   window = min(11, size - (size + 1) % 2)
-  offset = jnp.arange(size) - jnp.arange(size - window + 1)[:, None]
+  offset = jnp.arange(size)[None] - jnp.arange(size - window + 1)[:, None]
   weights = jnp.exp(-0.5 * ((offset - window // 2) / 1.5) ** 2)
   weights = jnp.where((offset >= 0) & (offset < window), weights, 0.0)
   return weights / weights.sum(1, keepdims=True)
@@ -94,7 +94,7 @@ def identification(
   Returns:
     The share, in [0, 1]; chance is 1 / k. A constant image identifies nobody.
   """
-  scores = correlations(images, references - references.mean(0))
+  scores = correlations(images, references - references.mean(0, keepdims=True))
   own = jnp.diagonal(scores)
   others = jnp.where(jnp.eye(len(images), dtype=bool), -jnp.inf, scores).max(1)
   return (own > others).mean(dtype=images.dtype)
@@ -121,7 +121,7 @@ def measure(
   similarity = mean_ncc(images, train_mean).mean()
   values = {
     "ncc": similarity,
-    "ncc_centred": mean_ncc(images, train_mean - train_mean.mean(0)).mean(),
+    "ncc_centred": mean_ncc(images, train_mean - train_mean.mean(0, keepdims=True)).mean(),
     "ssim": jax.vmap(ssim)(images, train_mean).mean(),
     "psnr": jax.vmap(psnr)(images, train_mean).mean(),
   }

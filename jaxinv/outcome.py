@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv import ensemble, leakage, stats
-from jaxinv.experiment import Lab, split_of
-from jaxinv.groups import Result
+from jaxinv.experiment import Lab, Settings, make_lab, plan, split_of
+from jaxinv.groups import Host, Result, run_groups
+from jaxinv.types import Dataset
 
+_NOBODY = Host()
 # Of a record, what goes into the history; `finite` is told apart.
 CURVES = ("train_loss", "train_accuracy", "holdout_accuracy")
 
@@ -53,6 +55,24 @@ class Outcome(NamedTuple):
   train_means: Float[np.ndarray, "v k h w"]
   holdout_means: Float[np.ndarray, "v k h w"]
   splits: dict[str, Int[np.ndarray, "v _"]]
+
+
+def run(settings: Settings, dataset: Dataset, host: Host = _NOBODY) -> Outcome:
+  """Trains, examines and puts together a whole experiment, in memory.
+
+  Args:
+    settings: what to do.
+    dataset: images with their classes.
+    host: progress, messages, when to stop.
+
+  Returns:
+    The outcome.
+
+  Raises:
+    InputError: settings and data do not fit.
+  """
+  lab = make_lab(settings, dataset)
+  return assemble(lab, run_groups(lab, plan(lab), None, host))
 
 
 def assemble(lab: Lab, results: Sequence[Result]) -> Outcome:

@@ -1,16 +1,23 @@
 """The only reader of the clock: lowering, compiling and running, measured apart.
 
 Every time is taken until the result is ready (JAX returns before that), after a warm-up, and
-several times, with the median and the spread told.
+several times, with the median and the spread told. Besides the clock there are the two ways of
+training many models that the benchmark compares, made ready to be timed.
 """
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
+
+from jaxinv import ensemble, train
+from jaxinv.train import Trainer
+from jaxinv.types import Data, Hyper, Record, TrainState
 
 Clock = Callable[[], float]
 Name = TypeVar("Name", bound=Hashable)
@@ -41,6 +48,18 @@ class Spread(NamedTuple):
 
   median: float
   iqr: float
+
+
+class Training(NamedTuple):
+  """Some steps of some models, ready to be timed.
+
+  Attributes:
+    compiled: the program behind it.
+    call: () -> arrays to wait for; each call goes on where the one before stopped.
+  """
+
+  compiled: Compiled
+  call: Callable[[], Any]
 
 
 def compile_timed(
@@ -136,3 +155,92 @@ def matmul_rate(
     jax.block_until_ready(product(a, b))
     times.append(clock() - start)
   return 2 * m * k * n / min(times)
+
+
+def gemm_rate(batches: Iterable[int], features: int, classes: int) -> float:
+  """The best rate, in FLOP/s, of a linear model's own two products and of a large square one."""
+  # Large enough to keep the device busy, small enough to take well below a second.
+  square = 1024 if jax.devices()[0].platform == "cpu" else 4096
+  shapes = [(square, square, square)]
+  for batch in batches:
+    shapes += [(batch, features, classes), (features, batch, classes)]
+  return max(matmul_rate(*shape) for shape in shapes)
+
+
+def train_together(
+  trainer: Trainer, keys: Key[Array, " s"], hypers: Hyper, data: Data, num_steps: int
+) -> Training:
+  """Prepares training of all models by the program that an experiment uses, without its records.
+
+  Args:
+    trainer: the engine for one model.
+    keys: one for each model.
+    hypers: hyperparameters, each leaf [s].
+    data: examples, and a split for each model.
+    num_steps: steps in one call.
+
+  Returns:
+    The training, compiled but not begun.
+  """
+  # What an experiment measures between chunks is no part of a step, and in small batches it would
+  # be a large part of the time.
+  program = ensemble.make_program(trainer._replace(evaluate=_no_record))
+  states = program.init(keys, hypers, data)
+  compiled = compile_timed(program.advance, states, hypers, data, num_steps=num_steps)
+
+  def call():
+    nonlocal states
+    states, record = compiled.call(states, hypers, data)  # The old states' memory is given up.
+    return states, record
+
+  return Training(compiled, call)
+
+
+def _no_record(state: TrainState, data: Data) -> Record:
+  return Record(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), jnp.ones((), bool))
+
+
+def train_in_turn(
+  trainer: Trainer, keys: Key[Array, " s"], hypers: Hyper, data: Data, num_steps: int
+) -> Training:
+  """Prepares training of one model after another, all by one program for one model.
+
+  Takes the arguments of `train_together`, and the models are the same.
+  """
+  init = jax.jit(trainer.init)
+  steps = jax.jit(partial(train.run, trainer, num_steps=num_steps), donate_argnums=0)
+  axes = (0, 0, ensemble.SHARED_DATA)
+  models = [ensemble.member(axes, (keys, hypers, data), i) for i in range(len(keys))]
+  states = [init(*model) for model in models]
+  compiled = compile_timed(steps, states[0], *models[0][1:])
+
+  def call():
+    for i, (_, hyper, own) in enumerate(models):
+      states[i], info = compiled.call(states[i], hyper, own)
+    # One device works in order: where the last info is ready, all before it is.
+    return states, info
+
+  return Training(compiled, call)
+
+
+def steps_to_accuracy(
+  program: ensemble.Program,
+  keys: Key[Array, " s"],
+  hypers: Hyper,
+  data: Data,
+  target: float,
+  max_steps: int,
+  record_every: int,
+) -> Float[np.ndarray, " s"]:
+  """Trains until every model has classified the target's share of its training split right.
+
+  Returns:
+    The first recorded step at which each had; infinite where none was within `max_steps`.
+  """
+  progress, steps = ensemble.start_group(program, keys, hypers, data), [0]
+  while True:
+    reached = progress.history.train_accuracy >= target
+    if reached.any(0).all() or steps[-1] == max_steps:
+      return np.where(reached, np.array(steps)[:, None], np.inf).min(0)
+    steps.append(min(steps[-1] + record_every, max_steps))
+    progress = ensemble.train_group(program, progress, hypers, data, steps[-1], record_every)

@@ -68,7 +68,7 @@ def class_shares(
 ) -> Float[Array, "k n"]:
   """Weight of each example in its class's mean over `index`; each row sums to 1, or to 0."""
   chosen = jnp.zeros(labels.shape[0]).at[index].set(1.0)
-  members = jax.nn.one_hot(labels, num_classes, axis=0) * chosen
+  members = jax.nn.one_hot(labels, num_classes, axis=0) * chosen[None]
   return members / jnp.maximum(members.sum(1, keepdims=True), 1.0)
 
 

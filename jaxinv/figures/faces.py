@@ -136,7 +136,9 @@ def measures_figure(summary: Mapping, arms: Sequence[str]) -> Figure:
     axis.set_xlim(-0.5, len(arms) - 0.5)
   for attack, marker in _MARKERS.items():
     axes[0][0].plot([], [], marker, color="black", ms=5, label=ATTACK_WORDS[attack])
-  figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+  figure.legend(
+    *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+  )
   return figure
 
 
@@ -159,10 +161,10 @@ def write_animation(path: Path, outcome: Outcome, target: Float[np.ndarray, "h w
     outcome: of the experiment.
     target: the person's class average, in 0..255, shown at the left.
   """
-  # An animation of more than this is slow to load and no smoother to the eye.
-  chosen = np.unique(np.linspace(0, len(outcome.steps) - 1, 51).astype(int))
+  # More frames, or more greys, take megabytes (noise cannot be compressed) and look no better.
+  chosen = np.unique(np.linspace(0, len(outcome.steps) - 1, 31).astype(int))
   frames = [_frame(outcome, target, i) for i in chosen]
-  waits = [120] * (len(frames) - 1) + [2500]
+  waits = [160] * (len(frames) - 1) + [2500]
   first, *others = frames
   write_file(
     path,
@@ -175,7 +177,7 @@ def write_animation(path: Path, outcome: Outcome, target: Float[np.ndarray, "h w
 def _frame(outcome: Outcome, target: Float[np.ndarray, "h w"], index: int) -> Image.Image:
   arms = list(outcome.arms.values())
   height, width = target.shape
-  scale = max(1, round(150 / height))
+  scale = max(1, round(112 / height))
   cell = (width * scale + 8, height * scale + 8)
   top, side = 40, 54
   canvas = Image.new("L", (side + cell[0] * (len(arms) + 1), top + 2 * cell[1]), 255)
@@ -192,7 +194,7 @@ def _frame(outcome: Outcome, target: Float[np.ndarray, "h w"], index: int) -> Im
     draw.text((x, 21), f"acc {accuracy:.2f}" if np.isfinite(accuracy) else "", 0, font)
     for row, image in enumerate(_weights_now(arm, index, target.shape)):
       _paste(canvas, image, (x, top + row * cell[1]), scale)
-  return canvas
+  return canvas.quantize(32, dither=Image.Dither.NONE)
 
 
 def _weights_now(

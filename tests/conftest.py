@@ -1,0 +1,43 @@
+"""What all tests share: shapes checked at run time, no silent broadcasting, tiny data.
+
+A data set here has means that are planted, and noise about them, so that the truth is known.
+"""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # An accelerator only where one is asked for.
+
+import jaxtyping
+
+# Before the first import of jaxinv: every annotated shape of a call is checked from here on.
+jaxtyping.install_import_hook("jaxinv", "beartype.beartype")
+
+import jax
+import numpy as np
+import pytest
+
+from jaxinv.types import Dataset
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def plant(num_classes=5, per_class=8, shape=(13, 11), noise=0.04, seed=0) -> Dataset:
+  """Images that are their class's mean plus noise, in [0, 1], the classes in no order."""
+  rng = np.random.default_rng(seed)
+  means = rng.uniform(0.2, 0.8, (num_classes, shape[0] * shape[1]))
+  labels = rng.permutation(np.repeat(np.arange(num_classes), per_class)).astype(np.int32)
+  inputs = means[labels] + noise * rng.standard_normal((len(labels), means.shape[1]))
+  names = tuple(f"s{i + 1}" for i in range(num_classes))
+  return Dataset(inputs.clip(0, 1).astype(np.float32), labels, num_classes, shape, names)
+
+
+@pytest.fixture(scope="session")
+def planted() -> Dataset:
+  """5 people, 8 images each, of 13 x 11 pixels."""
+  return plant()
+
+
+@pytest.fixture(scope="session")
+def make_planted():
+  """The function that plants a data set."""
+  return plant
