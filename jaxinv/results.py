@@ -20,6 +20,7 @@ import numpy as np
 from jaxinv import files
 from jaxinv.errors import InputError
 from jaxinv.outcome import Outcome, summarize
+from jaxinv.pose import PoseSweep
 from jaxinv.types import Dataset
 
 CHECKPOINTS = "checkpoints"
@@ -192,6 +193,16 @@ def write_outcome(out_dir: Path, outcome: Outcome) -> dict:
   summary = summarize(outcome)
   files.write_json(out_dir / "summary.json", summary)
   return summary
+
+
+def write_pose(out_dir: Path, sweep: PoseSweep) -> None:
+  """Writes the sweep over pose as pose.json: the scales, and values for each scale and seed."""
+  values = {
+    "poses": list(sweep.poses),
+    "ncc_centred_to_average": sweep.to_average.tolist(),
+    "ncc_centred_to_photograph": sweep.to_photograph.tolist(),
+  }
+  files.write_json(out_dir / "pose.json", values)
 
 
 def write_metrics(out_dir: Path, arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:

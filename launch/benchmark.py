@@ -6,10 +6,8 @@
 For every arm, number of seeds and batch size it trains a linear classifier with two engines:
 primal, one compiled program for all seeds, and primal_loop, a program for one model called for one
 seed after another (at most --loop_seeds of them; the time is scaled up to all seeds). The steps
-are those of launch.faces, without its records. All runs in this process, on its first device.
-
-Writes benchmark.json, benchmark.csv, figures/ and report.html. Nothing is kept of a benchmark that
-was interrupted: the same command starts anew.
+are those of launch.faces, without its records, on one device. Writes benchmark.json, .csv, figures/
+and report.html. A benchmark that was interrupted keeps nothing: the same command starts anew.
 
 Exit status: 0 the run is complete; 1 something given cannot be used, said in one line; 130 stopped.
 """
@@ -17,6 +15,7 @@ Exit status: 0 the run is complete; 1 something given cannot be used, said in on
 import csv
 import io
 import itertools
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from rich.console import Console
@@ -33,13 +31,9 @@ from rich.table import Table
 
 from jaxinv import ensemble, experiment, files, report, results, timing
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm, Settings
+from jaxinv.experiment import Arm, Lab, Settings
 from jaxinv.figures import benchmark as figures
 from jaxinv.figures.common import save
-from jaxinv.losses import LOSSES
-from jaxinv.models import make_model
-from jaxinv.optimizers import OPTIMIZERS
-from jaxinv.train import Trainer, make_trainer
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms
@@ -55,9 +49,9 @@ _LISTS = {
   "num_seeds": (1, 10**6, "1,8,32", "Numbers of seeds, models trained together."),
   "batch_size": (0, 10**7, "32,0", "Examples a step; 0 for the whole training split."),
 }
-for _name, (_, _, _default, _text) in _LISTS.items():
-  flags.DEFINE_list(_name, _default, f"{_text} A list with commas.", flag_values=FLAGS)
-for _name, _default, _low, _text in (
+for _name, (_, _, _value, _text) in _LISTS.items():
+  flags.DEFINE_list(_name, _value, f"{_text} A list with commas.", flag_values=FLAGS)
+for _name, _value, _low, _text in (
   ("holdout", 2, 0, "Examples of each class kept out of training."),
   ("steps", 20, 1, "Steps timed in one repeat."),
   ("repeats", 5, 1, "How often each is timed, all in turns; the median counts."),
@@ -65,15 +59,12 @@ for _name, _default, _low, _text in (
   ("max_steps", 1000, 1, "Steps after which training to --target_accuracy is given up."),
   ("record_every", 10, 1, "Steps between two looks at the accuracy."),
 ):
-  flags.DEFINE_integer(
-    _name, _default, _text, lower_bound=_low, upper_bound=10**6, flag_values=FLAGS
-  )
+  flags.DEFINE_integer(_name, _value, _text, _low, 10**6, flag_values=FLAGS)
 flags.DEFINE_float(
   "target_accuracy",
   1.0,
   "Training accuracy, from 0 to 1, whose time is told: the steps to it times a step's time.",
-  lower_bound=0.0,
-  upper_bound=1.0,
+  *(0.0, 1.0),
   flag_values=FLAGS,
 )
 flags.DEFINE_multi_string(
@@ -103,12 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> None:
   dataset = shared.load_dataset(FLAGS)
   cells = _cells()
-  _check(cells, dataset)
+  labs = _labs(cells, dataset)
   config = results.configuration("launch.benchmark", shared.values(FLAGS), dataset)
   out_dir = Path(FLAGS.out_dir)
   results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
   try:
-    rows = _measure(cells, dataset)
+    rows = _measure(cells, labs)
   except KeyboardInterrupt:
     print("stopped; nothing is kept, the same command starts anew", file=sys.stderr)
     raise SystemExit(shared.STOPPED) from None
@@ -131,107 +122,97 @@ def _cells() -> list[Cell]:
   return [Cell(arm, engine, n, b) for b, arm, engine in kinds for n in sorted(lists["num_seeds"])]
 
 
-def _check(cells: Sequence[Cell], dataset: Dataset) -> None:
-  """Raises InputError unless every cell fits the data and, alone, the memory."""
-  inputs = jnp.asarray(dataset.inputs)
-  arms = tuple(dict.fromkeys(cell.arm for cell in cells))
+def _labs(cells: Sequence[Cell], dataset: Dataset) -> dict[int, Lab]:
+  """The experiment of each batch size; raises InputError where one, or its memory, cannot be."""
+  arms, labs = tuple(dict.fromkeys(cell.arm for cell in cells)), {}
   for cell in cells:
-    experiment.check(Settings(arms, batch_size=cell.batch_size, holdout=FLAGS.holdout), dataset)
-    program = ensemble.make_program(_trainer(dataset, cell))
-    data = ensemble.split_data(dataset, inputs, FLAGS.seed, range(1), FLAGS.holdout)
-    need = cell.num_seeds * ensemble.run_bytes(program, cell.arm.hyper, data)
-    if cell.engine == figures.TOGETHER and need > ensemble.device_memory():
+    if cell.batch_size not in labs:
+      asked = {"root_seed": FLAGS.seed, "batch_size": cell.batch_size, "holdout": FLAGS.holdout}
+      labs[cell.batch_size] = experiment.make_lab(Settings(arms, **asked), dataset)
+    program, _, hyper, data = _group(labs[cell.batch_size], cell, 1)
+    need = _timed_seeds(cell) * ensemble.run_bytes(program, ensemble.member(0, hyper, 0), data)
+    if need > ensemble.device_memory():
       raise InputError(
         f"--num_seeds: {cell.num_seeds} models at once need about {need / 1e9:.0f} GB, more than "
         f"this device's {ensemble.device_memory() / 1e9:.0f} GB: give fewer"
       )
+  return labs
 
 
-def _trainer(dataset: Dataset, cell: Cell) -> Trainer:
-  model, loss = make_model(dataset.num_classes), LOSSES["softmax"]
-  return make_trainer(model, loss, OPTIMIZERS[cell.arm.optimizer], cell.batch_size)
-
-
-def _group(dataset: Dataset, inputs: jax.Array, arm: Arm, num_seeds: int) -> tuple:
-  """Keys, hyperparameters and data of an arm's first seeds, as `ensemble` takes them."""
-  seeds = range(num_seeds)
-  data = ensemble.split_data(dataset, inputs, FLAGS.seed, seeds, FLAGS.holdout)
-  return (
-    ensemble.train_keys(FLAGS.seed, seeds),
-    ensemble.stack_hypers([arm.hyper] * num_seeds),
-    data,
-  )
+def _group(lab: Lab, cell: Cell, num_seeds: int) -> tuple:
+  """The program of an arm, and keys, hyperparameters and data of its first seeds."""
+  program, seeds = lab.engines[cell.arm.optimizer].program, range(num_seeds)
+  hypers = ensemble.stack_hypers([cell.arm.hyper] * num_seeds)
+  return program, ensemble.train_keys(FLAGS.seed, seeds), hypers, experiment.split_of(lab, seeds)
 
 
 def _timed_seeds(cell: Cell) -> int:
+  """Seeds that are really trained for a row."""
   return min(cell.num_seeds, FLAGS.loop_seeds) if cell.engine == figures.IN_TURN else cell.num_seeds
 
 
-def _measure(cells: Sequence[Cell], dataset: Dataset) -> list[dict[str, Any]]:
+def _measure(cells: Sequence[Cell], labs: Mapping[int, Lab]) -> list[dict[str, Any]]:
   """Compiles every cell, times all in turns, trains to the accuracy, and makes the rows."""
-  inputs = jnp.asarray(dataset.inputs)
   # The same seeds take the same steps whatever trains them, so the largest group knows for all.
   largest = {(cell.arm, cell.batch_size): cell for cell in cells}
   trainings, arrivals = {}, {}
   with ProgressBar(len(cells) * (2 + FLAGS.repeats) + len(largest), "tasks") as bar:
     for cell in cells:
-      group = _group(dataset, inputs, cell.arm, _timed_seeds(cell))
-      trainings[cell] = ENGINES[cell.engine](_trainer(dataset, cell), *group, FLAGS.steps)
+      program, *group = _group(labs[cell.batch_size], cell, _timed_seeds(cell))
+      trainings[cell] = ENGINES[cell.engine](program.trainer, *group, FLAGS.steps)
       bar.advance("compiling", 1)
     bar.working("measuring matrix products")
-    batches = {_examples(dataset, cell) for cell in cells}
-    rate = timing.gemm_rate(batches, dataset.inputs.shape[1], dataset.num_classes)
+    rate = max(timing.gemm_rate(*_sizes(lab)) for lab in labs.values())
     calls = {cell: training.call for cell, training in trainings.items()}
     seconds = timing.time_calls(calls, FLAGS.repeats, lambda cell: bar.advance("timing", 1))
     for kind, cell in largest.items():
       bar.working("training to the accuracy")
-      program = ensemble.make_program(_trainer(dataset, cell))
-      group = _group(dataset, inputs, cell.arm, cell.num_seeds)
+      group = _group(labs[cell.batch_size], cell, cell.num_seeds)
       goal = (FLAGS.target_accuracy, FLAGS.max_steps, FLAGS.record_every)
-      arrivals[kind] = timing.steps_to_accuracy(program, *group, *goal)
+      arrivals[kind] = timing.steps_to_accuracy(*group, *goal)
       bar.advance("training to the accuracy", 1)
   rows = []
   for cell in cells:
     steps = arrivals[cell.arm, cell.batch_size][: cell.num_seeds]
-    rows.append(_row(dataset, cell, trainings[cell].compiled, seconds[cell], rate, steps))
+    row = _row(cell, trainings[cell].compiled, seconds[cell], steps)
+    # Forward X W, back X^T residual: a multiplication and an addition for each term of both.
+    flops = 4 * math.prod(_sizes(labs[cell.batch_size]))
+    share = flops * row["seed_steps_per_s"] / rate
+    rows.append({**row, "gemm_fraction": share, "gemm_rate": rate})
   return rows
 
 
-def _examples(dataset: Dataset, cell: Cell) -> int:
-  """Examples of one step."""
-  return cell.batch_size or len(dataset.labels) - FLAGS.holdout * dataset.num_classes
+def _sizes(lab: Lab) -> tuple[int, int, int]:
+  """Examples of a step, features, classes."""
+  examples, features = lab.dataset.inputs.shape
+  classes = lab.dataset.num_classes
+  return lab.settings.batch_size or examples - FLAGS.holdout * classes, features, classes
 
 
-def _row(dataset, cell, compiled, seconds, gemm_rate, first_steps) -> dict[str, Any]:
+def _row(cell: Cell, compiled: timing.Compiled, seconds, first_steps) -> dict[str, Any]:
   """One row; the times of a loop over the first few seeds are scaled to all of them."""
   scale = cell.num_seeds / _timed_seeds(cell)
   run_s, iqr = (scale * x for x in timing.spread(seconds))
-  seed_steps = cell.num_seeds * FLAGS.steps
-  # Forward X W, back X^T residual: a multiplication and an addition for each term of both.
-  flops = 4 * _examples(dataset, cell) * dataset.inputs.shape[1] * dataset.num_classes
   steps = float(np.median(first_steps))
-  device = jax.devices()[0]
-  asked = ("steps", "repeats", "target_accuracy", "max_steps")
+  reached, device = math.isfinite(steps), jax.devices()[0]
   return {
     "arm": cell.arm.name,
     "optimizer": cell.arm.optimizer,
     "engine": cell.engine,
     "num_seeds": cell.num_seeds,
     "batch_size": cell.batch_size,
+    "lower_s": compiled.lower_s,
     "compile_s": compiled.compile_s,
     "run_s": run_s,
     "run_s_iqr": iqr,
-    "seed_steps_per_s": seed_steps / run_s,
+    "seed_steps_per_s": cell.num_seeds * FLAGS.steps / run_s,
     "peak_bytes": compiled.peak_bytes,
-    "gemm_fraction": flops * seed_steps / run_s / gemm_rate,
-    "seconds_to_accuracy": steps * run_s / FLAGS.steps if np.isfinite(steps) else None,
-    "steps_to_accuracy": steps if np.isfinite(steps) else None,
+    "seconds_to_accuracy": steps * run_s / FLAGS.steps if reached else None,
+    "steps_to_accuracy": steps if reached else None,
     "seeds_reached": int(np.isfinite(first_steps).sum()),
     "timed_seeds": _timed_seeds(cell),
-    "lower_s": compiled.lower_s,
-    "gemm_rate": gemm_rate,
     "device": f"{device.platform} {device.device_kind}",
-    **{name: FLAGS[name].value for name in asked},
+    **{name: FLAGS[name].value for name in ("steps", "repeats", "target_accuracy", "max_steps")},
   }
 
 
@@ -251,24 +232,23 @@ def _write_page(out_dir: Path, rows: Sequence[Mapping[str, Any]], command: str) 
     for name, (draw, caption) in figures.FIGURES.items()
     if name != "slowdown" or len(FLAGS.arm) > 1
   ]
-  lead, method = figures.findings(rows), figures.method(rows)
+  table = report.Table("Of each row in benchmark.json, the most.", *figures.table(rows))
   sections = [
     report.Section("Speed", pictures=pictures),
-    report.Section("All rows", tables=[report.Table("See benchmark.json.", *figures.table(rows))]),
-    report.Section("How it was measured", [*method, f"Command: {command}"]),
+    report.Section("All rows", tables=[table]),
+    report.Section("How it was measured", [*figures.method(rows), f"Command: {command}"]),
   ]
   title = f"{' against '.join(dict.fromkeys(row['arm'] for row in rows))}: what training costs"
-  return report.write_report(out_dir / "report.html", title, lead, sections)
+  return report.write_report(out_dir / "report.html", title, figures.findings(rows), sections)
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-  console = Console()
   head, texts = figures.table(rows)
   table = Table(*head)
   for line in texts:
     table.add_row(*line)
   # A file or a pipe has no width of its own, and 80 columns would break the lines.
-  console.print(table, width=None if console.is_terminal else 140)
+  Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 if __name__ == "__main__":

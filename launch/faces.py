@@ -120,6 +120,8 @@ def _main(argv: Sequence[str]) -> None:
     bar.working("measuring and drawing")
     found = outcome.assemble(lab, trained)
     summary = results.write_outcome(out_dir, found)
+    if poses:
+      results.write_pose(out_dir, poses)
     command = shlex.join(["python", "-m", "launch.faces", *argv])
     story = faces_report.Story(dataset, found, summary, config, people, command, poses)
     page = faces_report.write_page(out_dir, story)

@@ -523,8 +523,10 @@ def _over(below: Any, cover: Any, above: Any) -> Image:
 
 def _lumps(x: Image, y: Image, table: list) -> Image:
   """Sum of Gaussian lumps, each (x, y, width, height, factor)."""
-  at_x, at_y, wide, high, factor = jnp.array(table).T[:, :, None, None]
-  return (factor * jnp.exp(-(((x - at_x) / wide) ** 2) - ((y - at_y) / high) ** 2)).sum(0)
+  at_x, at_y, wide, high, factor = jnp.array(table).T
+  at_x, at_y, wide, high = (c[:, None, None] for c in (at_x, at_y, wide, high))
+  lumps = jnp.exp(-(((x - at_x) / wide) ** 2) - ((y - at_y) / high) ** 2)
+  return jnp.einsum("k,khw->hw", factor, lumps, precision="highest")
 
 
 def _waves(a: Image, b: Image, phase: Array) -> Image:

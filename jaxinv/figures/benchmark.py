@@ -28,7 +28,7 @@ _COLUMNS = {
   "seed-steps/s": lambda r: f"{r['seed_steps_per_s']:.4g}",
   "peak MB": lambda r: "" if r["peak_bytes"] is None else f"{r['peak_bytes'] / 1e6:.1f}",
   "GEMM share": lambda r: f"{r['gemm_fraction']:.1%}",
-  "to accuracy": lambda r: _arrival(r, ""),
+  "s to accuracy": lambda r: _seconds(r["seconds_to_accuracy"]),
 }
 
 
@@ -94,8 +94,7 @@ def slowdown_figure(rows: Sequence[Row]) -> Figure:
         axis.plot(*points, style, color=colour(i), ms=6, label=f"{arm}: {words}")
     axis.set_title(_batch_words(batch))
     _seed_axis(axis, _distinct(rows, "num_seeds"))
-  axes[0][0].set_yscale("log")
-  _plain_ticks(axes[0][0])
+  axes[0][0].set_ylim(bottom=0)
   axes[0][0].set_ylabel(f"time / time of {base}")
   handles, labels = axes[0][0].get_legend_handles_labels()
   figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(batches))
@@ -173,13 +172,13 @@ def findings(rows: Sequence[Row]) -> list[str]:
     step += [f"{words}, {_step_words(together[arm], together[base])}" for arm in others]
     gains = [_gain_words(together[arm], in_turn[arm]) for arm in together]
     gain.append(f"{words}, {' and '.join(gains)}")
-    arrival.append(f"{words}, {'; '.join(map(_arrival_words, together.values()))}")
+    arrival.append(f"{words}, {', '.join(map(_arrival_words, together.values()))}")
   models = _models(most[0]["num_seeds"])
   paragraphs = [
     f"**One program against one model at a time.** Training {models} as one program, against "
     f"the loop over single models: {'; '.join(gain)}.",
     f"**To the same accuracy** (training accuracy {most[0]['target_accuracy']:g}, {models} as "
-    f"one program, median over seeds): {'. '.join(map(_capital, arrival))}.",
+    f"one program, median over seeds): {'; '.join(arrival)}.",
     _gemm_words(rows),
   ]
   if step:
@@ -189,24 +188,25 @@ def findings(rows: Sequence[Row]) -> list[str]:
 
 def method(rows: Sequence[Row]) -> list[str]:
   """How the rows were measured, in paragraphs for people."""
-  row = rows[0]
+  row, most = rows[0], max(row["timed_seeds"] for row in select(rows, engine=IN_TURN))
   return [
     f"Device: {row['device']}. A time is the median of {row['repeats']} repeats of {row['steps']} "
-    "steps each after one to warm up, waited for until ready, and without compiling. All rows were "
-    "timed in turns, every other round backwards, so that what else the machine did hit them alike.",
+    "steps each, after one to warm up, waited for until ready, and without compiling. All rows "
+    "were timed in turns, every other round backwards, so that what else the machine did hit them "
+    "alike.",
     f"{TOGETHER} is one program for all seeds; {IN_TURN} a program for one model, called for one "
-    f"seed after another. Of the latter at most {max(r['timed_seeds'] for r in rows if r['engine'] == IN_TURN)} seeds were timed, and the time scaled to all.",
+    f"seed after another. Of the latter at most {most} of the seeds were timed, and the time was "
+    "scaled to all.",
     "Peak memory is what the compiler states: arguments, outputs and temporary buffers, less what "
     "they share. GEMM share: what the forward product and the kernel's gradient would take at the "
-    "best rate measured in this process, over the time taken. Time to accuracy: the steps after "
-    "which half of the seeds had it when looked at, times the measured time of a step of all seeds.",
+    "best rate measured in this process, over the time taken. Time to accuracy: the median over "
+    "seeds of the step at which it was first seen, times the measured time of a step of all seeds.",
   ]
 
 
 def _step_words(row: Row, base: Row) -> str:
-  words = f"a step of {row['arm']} took {_times(row['run_s'] / base['run_s'])} as long as one "
-  words += f"of {base['arm']}"
-  return words + _doubt(row, base)
+  ratio = _times(row["run_s"] / base["run_s"])
+  return f"a step of {row['arm']} took {ratio} as long as one of {base['arm']}{_doubt(row, base)}"
 
 
 def _gain_words(together: Row, in_turn: Row) -> str:
@@ -216,30 +216,25 @@ def _gain_words(together: Row, in_turn: Row) -> str:
 
 def _doubt(row: Row, other: Row) -> str:
   """Says so where two times differ by no more than half their interquartile ranges together."""
-  apart = abs(row["run_s"] - other["run_s"])
-  if apart > (row["run_s_iqr"] + other["run_s_iqr"]) / 2:
-    return ""
-  return " (a difference within the spread of the repeats)"
+  within = abs(row["run_s"] - other["run_s"]) <= (row["run_s_iqr"] + other["run_s_iqr"]) / 2
+  return " (within the spread of the repeats)" if within else ""
 
 
 def _times(ratio: float) -> str:
   return f"**{ratio:.3g} times**"
 
 
-def _arrival(row: Row, nothing: str) -> str:
-  if row["seconds_to_accuracy"] is None:
-    return nothing or f"not in {row['max_steps']} steps"
-  return f"{row['seconds_to_accuracy']:.3g} s"
+def _seconds(seconds: float | None) -> str:
+  return "never" if seconds is None else f"{seconds:.3g}"
 
 
 def _arrival_words(row: Row) -> str:
   reached = f"{row['seeds_reached']} of {row['num_seeds']} seeds"
   if row["seconds_to_accuracy"] is None:
     return f"{row['arm']} had it in {reached} within {row['max_steps']} steps, too few for a median"
-  return (
-    f"{row['arm']} took {row['steps_to_accuracy']:g} steps or "
-    f"**{row['seconds_to_accuracy']:.3g} s** (reached by {reached})"
-  )
+  seconds = _seconds(row["seconds_to_accuracy"])
+  steps = f"{row['steps_to_accuracy']:g} steps"
+  return f"{row['arm']} took {steps} or **{seconds} s** (reached by {reached})"
 
 
 def _gemm_words(rows: Sequence[Row]) -> str:
@@ -247,14 +242,9 @@ def _gemm_words(rows: Sequence[Row]) -> str:
   return (
     f"**Where the time goes.** At the best rate of a matrix product measured here "
     f"({rows[0]['gemm_rate'] / 1e9:.3g} GFLOP/s), the two products of a step would take "
-    f"{shares.min():.1%} to {shares.max():.1%} of the time measured; the rest is what else a step "
-    "does, above all reading and writing memory."
+    f"{shares.min():.1%} to {shares.max():.1%} of the time measured."
   )
 
 
 def _models(count: int) -> str:
   return f"{count} models" if count > 1 else "one model"
-
-
-def _capital(text: str) -> str:
-  return text[:1].upper() + text[1:]

@@ -58,7 +58,7 @@ def weights_figure(
   axes[0][1].set_ylabel("weight, in the unit of the data")
   for axis in axes[0]:
     axis.set_xlabel("step")
-  axes[0][1].legend(loc="upper right", bbox_to_anchor=(1.0, 0.9))
+  axes[0][1].legend(loc="upper right", bbox_to_anchor=(1.0, 0.92), frameon=False)
   _name_weights(figure, *weights.shape[2:])
   return figure
 
@@ -78,7 +78,7 @@ def _curves(axis: Axes, steps: Int[np.ndarray, " t"], weights: Float[np.ndarray,
   axis.margins(x=0.01)
   ends = curves[:, -1].mean(0)
   for i, place in enumerate(_spread_out(ends, _LABEL * np.ptp(axis.get_ylim()))):
-    text = f" {names[i]} = {ends[i] + 0.0:.2f}"
+    text = f" {names[i]} = {round(ends[i], 2) + 0.0:.2f}"  # No minus before a zero.
     axis.annotate(
       text,
       (1, place),
@@ -113,7 +113,9 @@ def _name_weights(figure: Figure, num_features: int, num_classes: int) -> None:
     feature, label = "xy"[i // num_classes], i % num_classes + 1
     axis.plot([], [], color=colour(i), linewidth=1.8, label=f"{name}: {feature} to class {label}")
   handles, labels = axis.get_legend_handles_labels()
-  figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 4))
+  figure.legend(
+    handles, labels, loc="outside lower center", ncols=min(len(names), 4), frameon=False
+  )
 
 
 def recovered_figure(
@@ -147,7 +149,7 @@ def recovered_figure(
     _frame(axis, np.concatenate([points[labels == k], class_means.T[[k]], recovered[:, :, k]]))
     axis.set_title(f"class {k + 1}, closer")
   handles, words = axes[0][0].get_legend_handles_labels()
-  figure.legend(handles, words, loc="outside lower center", ncols=4)
+  figure.legend(handles, words, loc="outside lower center", ncols=3 + views, frameon=False)
   return figure
 
 
@@ -155,7 +157,7 @@ def _scatter(axis: Axes, points, labels, class_means, recovered) -> None:
   for k in range(class_means.shape[1]):
     mine = points[labels == k]
     label = f"points of class {k + 1}, first seed" if k < 3 else None
-    axis.plot(*mine.T, ".", color=colour(k), ms=4, alpha=0.45, mew=0, label=label)
+    axis.plot(*mine.T, "o", color=colour(k), ms=3.5, alpha=0.5, mew=0, label=label)
   axis.plot(*class_means, "x", color="black", ms=13, mew=1.6, label="true class average")
   axis.plot(
     *recovered.transpose(1, 0, 2).reshape(2, -1),
