@@ -4,7 +4,6 @@ Orbax writes the arrays; beside them stand the SHA-256 of every file, so that a 
 damaged checkpoint is noticed, whatever was damaged, and the one before it is used.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -14,6 +13,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from jaxinv.files import sha256
 
 _DIGESTS = "sha256.json"
 _KEEP = 2
@@ -89,9 +90,7 @@ def _is_key(leaf) -> bool:
 
 def _digests(folder: Path) -> dict[str, str]:
   files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _DIGESTS)
-  return {
-    str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-  }
+  return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 
 def _checkpointer():

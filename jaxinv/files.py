@@ -1,5 +1,6 @@
 """Writing files so that none is ever seen half written: beside it first, then renamed."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -48,3 +49,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
   """Reads all arrays of an .npz, its checksums verified; objects are never unpickled."""
   with np.load(path, allow_pickle=False) as stored:
     return {name: stored[name] for name in stored.files}
+
+
+def sha256(path: Path) -> str:
+  """The SHA-256 of a file's contents."""
+  return hashlib.sha256(path.read_bytes()).hexdigest()

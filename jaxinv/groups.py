@@ -7,7 +7,6 @@ goes on where it was.
 
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -106,6 +105,8 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   result = _harvest(lab, group, progress, findings, frames[0])
   if store:
     files.write_npz(_finished(store, group), result)
+    # Written last, so that a group is finished when this is there.
+    files.write_text(_digest(store, group), files.sha256(_finished(store, group)))
     shutil.rmtree(folder, ignore_errors=True)
   return result
 
@@ -169,13 +170,19 @@ def _finished(store: Path, group: Group) -> Path:
   return store / f"group-{group.index:05d}.npz"
 
 
+def _digest(store: Path, group: Group) -> Path:
+  return _finished(store, group).with_suffix(".sha256")
+
+
 def _load(store: Path | None, group: Group, host: Host) -> Result | None:
   """A finished group, or None where it is not there or damaged, which is said."""
-  path = _finished(store, group) if store else None
-  if path is None or not path.exists():
+  if store is None or not _digest(store, group).exists():
     return None
+  path = _finished(store, group)
   try:
+    if files.sha256(path) != _digest(store, group).read_text():
+      raise ValueError("it is not the file that was saved")
     return files.read_npz(path)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except (OSError, ValueError) as error:
     host.say(f"finished group {path} is damaged ({error}); it is trained again")
     return None

@@ -21,11 +21,17 @@ def ncc(a: Float[Array, "*s"], b: Float[Array, "*s"]) -> Float[Array, ""]:
   Returns:
     The correlation, in [-1, 1]; the same for any unit and positive scale of either image.
   """
-  a, b = a - a.mean(), b - b.mean()
+  a, b = (_centre(x.ravel()) for x in (a, b))
   # Scaled first, so that tiny and huge images neither underflow nor overflow when squared.
   a, b = (x / jnp.maximum(jnp.abs(x).max(), jnp.finfo(x.dtype).tiny) for x in (a, b))
   norms = jnp.sqrt(jnp.square(a).sum() * jnp.square(b).sum())
   return jnp.where(norms > 0, (a * b).sum() / jnp.where(norms > 0, norms, 1.0), 0.0)
+
+
+def _centre(x: Float[Array, " p"]) -> Float[Array, " p"]:
+  """Values less their mean: exactly 0 where all are equal, for which a mean alone is not enough."""
+  x = x - x[0]
+  return x - x.mean()
 
 
 def ssim(a: Float[Array, "h w"], b: Float[Array, "h w"]) -> Float[Array, ""]:
@@ -72,8 +78,7 @@ def correlations(a: Float[Array, "k h w"], b: Float[Array, "j h w"]) -> Float[Ar
   """The correlation of each image of `a` with each of `b`."""
 
   def standard(images):
-    flat = images.reshape(len(images), -1)
-    flat = flat - flat.mean(1, keepdims=True)
+    flat = jax.vmap(_centre)(images.reshape(len(images), -1))
     norms = jnp.linalg.norm(flat, axis=1, keepdims=True)
     return jnp.where(norms > 0, flat / jnp.where(norms > 0, norms, 1.0), 0.0)
 

@@ -36,7 +36,8 @@ def normalize(
   """
   if mode not in NORMALIZATIONS:
     raise InputError(f"unknown normalisation '{mode}': choose from {', '.join(NORMALIZATIONS)}")
-  image = jnp.where(jnp.isfinite(image), image, 0.0)
+  # Halved, so that the difference of two finite values is finite too.
+  image = 0.5 * jnp.where(jnp.isfinite(image), image, 0.0)
   low = image.min() if mode == "min-max" else 0.0
   span = image.max() - low if mode == "min-max" else jnp.abs(image).max()
   return jnp.where(span > 0, (image - low) / jnp.where(span > 0, span, 1.0), 0.0) * largest

@@ -26,9 +26,10 @@ from jaxinv.types import Dataset
 CHECKPOINTS = "checkpoints"
 # All that a run may write, and so all that --overwrite may remove.
 _OWN = (
-  *("config.json", "metrics.csv", "summary.json", "history.npz", "splits.npz", "trajectory.npz"),
+  *("metrics.csv", "summary.json", "history.npz", "splits.npz", "trajectory.npz"),
   *("report.html", "benchmark.json", "benchmark.csv", "pose.json"),
   *("recovered", "weights", "figures", CHECKPOINTS),
+  "config.json",  # Last: what is left of a removal that was cut short still tells its settings.
 )
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy")
 
@@ -119,7 +120,10 @@ def open_folder(
 
 def _read_config(out_dir: Path, overwrite: bool) -> dict | None:
   try:
-    return json.loads((out_dir / "config.json").read_text())
+    config = json.loads((out_dir / "config.json").read_text())
+    if not isinstance(config, dict) or not isinstance(config.get("flags"), dict):
+      raise ValueError("it describes no run")
+    return config
   except (FileNotFoundError, NotADirectoryError):
     return None
   except (OSError, ValueError) as error:

@@ -44,7 +44,8 @@ def bootstrap_intervals(
     means = values.mean(1) if num_seeds else [None] * len(values)
     return [Interval(None if m is None else float(m), None, None, num_seeds) for m in means]
   means, lows, highs = values.mean(1), values.mean(1), values.mean(1)
-  varied = values.std(1) > 0
+  # Not their deviation, which rounding keeps from 0 where the values are equal.
+  varied = np.ptp(values, axis=1) > 0
   if varied.any():
     result = stats.bootstrap(
       (values[varied],),

@@ -84,7 +84,7 @@ def compile_timed(
   return Compiled(compiled, middle - start, end - middle, _peak_bytes(compiled))
 
 
-def _peak_bytes(compiled: jax.stages.Compiled) -> int | None:
+def _peak_bytes(compiled: Any) -> int | None:
   memory = compiled.memory_analysis()
   if memory is None:
     return None

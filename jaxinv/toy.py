@@ -6,7 +6,7 @@ own points, and what a step lets people look at is the weights after it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -145,13 +145,20 @@ def make_engine(settings: Settings) -> Engine:
     settings: the model's size, loss, optimiser and batch size.
 
   Returns:
-    The engine. Nothing is compiled before its first call.
+    The engine, the same for the same of these. Nothing is compiled before its first call.
   """
-  num_features, num_classes = settings.shape
-  model = make_model(num_classes, use_bias=False, initializer=settings.initializer)
-  loss, optimizer = LOSSES[settings.loss], OPTIMIZERS[settings.arm.optimizer]
-  trainer = train.make_trainer(model, loss, optimizer, settings.batch_size)
-  lean = train.make_trainer(model, by_residual(loss), optimizer, settings.batch_size)
+  names = (settings.loss, settings.arm.optimizer, settings.initializer)
+  return _make_engine(*settings.shape, *names, settings.batch_size)
+
+
+@lru_cache(maxsize=16)
+def _make_engine(
+  num_features: int, num_classes: int, loss: str, optimizer: str, initializer: str, batch_size: int
+) -> Engine:
+  model = make_model(num_classes, use_bias=False, initializer=initializer)
+  trainer = train.make_trainer(model, LOSSES[loss], OPTIMIZERS[optimizer], batch_size)
+  quick = by_residual(LOSSES[loss])
+  lean = train.make_trainer(model, quick, OPTIMIZERS[optimizer], batch_size)
 
   def weights(params):
     return recover.find_kernels(params, num_features, num_classes)[0]
@@ -161,7 +168,9 @@ def make_engine(settings: Settings) -> Engine:
     return state, weights(state.params)
 
   def advance(states, hypers, data, num_steps):
-    steps = partial(train.run, trainer._replace(step=step), num_steps=num_steps)
+    def steps(state, hyper, data):
+      return jax.lax.scan(lambda carry, _: step(carry, hyper, data), state, length=num_steps)
+
     axes = (ensemble.STATE_AXES, 0, ensemble.OWN_DATA)
     return jax.vmap(steps, in_axes=axes, out_axes=(ensemble.STATE_AXES, 0))(states, hypers, data)
 

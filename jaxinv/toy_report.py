@@ -146,13 +146,13 @@ def _weights_section(story: Story, picture: Picture) -> Section:
     "class and away from the points of the others**: it is a sum of points, nothing else.",
     "So the weights of a class are made of points. How large they are only tells how long and how "
     "fast the model was trained, and an attacker sets that right by scaling: **what counts is "
-    "their ratios**, and the right-hand figure shows from which step on these are the data's.",
+    "their ratios**, and the right-hand figure shows whether and when these become the data's.",
   ]
   if len(settings.means) == 2:
     final = story.outcome.final[story.outcome.healthy]
     sums = np.abs(final.sum(2)).mean(0)
     text.append(
-      "What one class's score gains the other's loses: after "
+      "Two classes that mirror each other have weights that do so too: after "
       f"{settings.steps} steps w11 + w12 is {sums[0]:.2g} in size and w21 + w22 is {sums[1]:.2g}, "
       "in the mean over seeds."
     )
@@ -171,7 +171,7 @@ def _recovered_section(story: Story, picture: Picture) -> Section:
         (
           f"{next(names)}: {feature} to class {k + 1}",
           interval_text(cells[f"weight_{feature}{k + 1}"]),
-          _number(recovered[i, k], 3),
+          _number(float(recovered[i, k]), 3),
           f"{mean[i]:g}",
         )
       )
@@ -188,6 +188,11 @@ def _why(settings: Settings) -> str:
     "A class's weights are a sum of its own points less a sum of the others', so they point from "
     "the others towards the class. "
   )
+  if settings.arm.optimizer.startswith("adam"):
+    text += (
+      f"But {settings.arm.optimizer} divides each weight's step by the size of its gradients, so "
+      "that the ratios of the weights need not be those of the sum. "
+    )
   if mirrored:
     return text + (
       "Here the classes' averages balance around the origin, so that this is the direction of "
@@ -204,7 +209,7 @@ def _open_section(story: Story) -> Section:
   settings, hyper = story.settings, story.settings.arm.hyper
   batch = f"{settings.batch_size} points" if settings.batch_size else "all points"
   text = [
-    "This repeats the first experiment of Lab41's article “Uncovering a model's secrets” (2019). "
+    "This follows the first experiment of Lab41's article “Uncovering a model's secrets” (2019). "
     "There the means are (2, 0) and (-2, 0), and after 10,000 steps of gradient descent the "
     "weights are 5.27, -5.25, 0.01 and 0.01.",
     "The article gives **neither the spread of the Gaussians, nor the learning rate, nor the "

@@ -1,7 +1,6 @@
 """Times SGD against Adam, and many models as one program against one model at a time.
 
-  python -m launch.benchmark --out_dir=runs/benchmark
-  python -m launch.benchmark --num_seeds=1,8 --batch_size=32 --repeats=3 --max_steps=300
+  python -m launch.benchmark --out_dir=runs/benchmark --num_seeds=1,8 --batch_size=32
 
 For every arm, number of seeds and batch size it trains a linear classifier with two engines:
 primal, one compiled program for all seeds, and primal_loop, a program for one model called for one
@@ -19,7 +18,6 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,20 +62,18 @@ flags.DEFINE_float(
   "target_accuracy",
   1.0,
   "Training accuracy, from 0 to 1, whose time is told: the steps to it times a step's time.",
-  *(0.0, 1.0),
   flag_values=FLAGS,
 )
 flags.DEFINE_multi_string(
   "arm",
   ["sgd:optimizer=sgd,learning_rate=0.1", "adam:optimizer=adam,learning_rate=0.001"],
-  "One way of training, 'NAME:key=value,key=value', as in launch.faces; repeat for several. All "
-  "are compared with the first.",
+  "One way of training, as in launch.faces; repeat for several, all compared with the first.",
   flag_values=FLAGS,
 )
 
 
 class Cell(NamedTuple):
-  """What one row is of. `batch_size` is 0 for full batches."""
+  """What one row is of."""
 
   arm: Arm
   engine: str
@@ -88,7 +84,7 @@ class Cell(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   argv = sys.argv[1:] if argv is None else argv
-  return shared.run(partial(_main, argv), FLAGS, __doc__, argv)
+  return shared.run(lambda: _main(argv), FLAGS, __doc__, argv)
 
 
 def _main(argv: Sequence[str]) -> None:
@@ -113,13 +109,14 @@ def _main(argv: Sequence[str]) -> None:
 
 def _cells() -> list[Cell]:
   """All combinations that the flags ask for, in the order of the rows."""
-  lists = {}
+  lists = []
   for name, (low, high, _, _) in _LISTS.items():
-    lists[name] = dict.fromkeys(shared.integers(name, FLAGS[name].value, low, high))
-    if not lists[name]:
+    lists.append(dict.fromkeys(shared.integers(name, FLAGS[name].value, low, high)))
+    if not lists[-1]:
       raise InputError(f"--{name}: the list is empty: give at least one number")
-  kinds = itertools.product(lists["batch_size"], parse_arms(FLAGS.arm), ENGINES)
-  return [Cell(arm, engine, n, b) for b, arm, engine in kinds for n in sorted(lists["num_seeds"])]
+  shared.floats("target_accuracy", [str(FLAGS.target_accuracy)], 0, 1)  # Refuses NaN too.
+  order = itertools.product(lists[1], parse_arms(FLAGS.arm), ENGINES, sorted(lists[0]))
+  return [Cell(arm, engine, seeds, batch) for batch, arm, engine, seeds in order]
 
 
 def _labs(cells: Sequence[Cell], dataset: Dataset) -> dict[int, Lab]:
@@ -147,7 +144,6 @@ def _group(lab: Lab, cell: Cell, num_seeds: int) -> tuple:
 
 
 def _timed_seeds(cell: Cell) -> int:
-  """Seeds that are really trained for a row."""
   return min(cell.num_seeds, FLAGS.loop_seeds) if cell.engine == figures.IN_TURN else cell.num_seeds
 
 
@@ -165,8 +161,8 @@ def _measure(cells: Sequence[Cell], labs: Mapping[int, Lab]) -> list[dict[str, A
     rate = max(timing.gemm_rate(*_sizes(lab)) for lab in labs.values())
     calls = {cell: training.call for cell, training in trainings.items()}
     seconds = timing.time_calls(calls, FLAGS.repeats, lambda cell: bar.advance("timing", 1))
+    bar.working("training to the accuracy")
     for kind, cell in largest.items():
-      bar.working("training to the accuracy")
       group = _group(labs[cell.batch_size], cell, cell.num_seeds)
       goal = (FLAGS.target_accuracy, FLAGS.max_steps, FLAGS.record_every)
       arrivals[kind] = timing.steps_to_accuracy(*group, *goal)
@@ -184,8 +180,7 @@ def _measure(cells: Sequence[Cell], labs: Mapping[int, Lab]) -> list[dict[str, A
 
 def _sizes(lab: Lab) -> tuple[int, int, int]:
   """Examples of a step, features, classes."""
-  examples, features = lab.dataset.inputs.shape
-  classes = lab.dataset.num_classes
+  (examples, features), classes = lab.dataset.inputs.shape, lab.dataset.num_classes
   return lab.settings.batch_size or examples - FLAGS.holdout * classes, features, classes
 
 
@@ -228,9 +223,8 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def _write_page(out_dir: Path, rows: Sequence[Mapping[str, Any]], command: str) -> Path:
   """Draws the figures and writes report.html; returns its path."""
   pictures = [
-    report.Picture(save(draw(rows), out_dir / "figures" / f"{name}.png"), caption)
-    for name, (draw, caption) in figures.FIGURES.items()
-    if name != "slowdown" or len(FLAGS.arm) > 1
+    report.Picture(save(figure, out_dir / "figures" / f"{name}.png"), caption)
+    for name, (figure, caption) in figures.draw(rows).items()
   ]
   table = report.Table("Of each row in benchmark.json, the most.", *figures.table(rows))
   sections = [

@@ -16,7 +16,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxinv.types import Dataset
+from jaxinv import experiment, outcome
+from jaxinv.experiment import Arm, Settings
+from jaxinv.groups import Host, run_groups
+from jaxinv.types import Dataset, Hyper
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -41,3 +44,27 @@ def planted() -> Dataset:
 def make_planted():
   """The function that plants a data set."""
   return plant
+
+
+@pytest.fixture(scope="session")
+def lab(planted) -> experiment.Lab:
+  """Three arms of one optimiser, the last of which diverges, in groups of 4, 4 and 1 runs."""
+  arms = (
+    Arm("plain", "sgd", Hyper(learning_rate=0.5)),
+    Arm("decay", "sgd", Hyper(0.2, weight_decay=0.1, label_smoothing=0.1, clip_norm=1.0)),
+    Arm("wild", "sgd", Hyper(learning_rate=1e38, weight_decay=1.0)),
+  )
+  settings = Settings(arms, num_seeds=3, steps=6, batch_size=8, width=4, record_every=2, watch=1)
+  return experiment.make_lab(settings, planted)
+
+
+@pytest.fixture(scope="session")
+def trained(lab) -> list[dict[str, np.ndarray]]:
+  """What is kept of the lab's groups, trained without interruption. Not to be changed."""
+  return run_groups(lab, experiment.plan(lab), None, Host())
+
+
+@pytest.fixture(scope="session")
+def found(lab, trained) -> outcome.Outcome:
+  """The same, put together."""
+  return outcome.assemble(lab, trained)

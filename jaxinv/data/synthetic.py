@@ -21,6 +21,7 @@ from jaxinv.types import Dataset, PRNGKey
 
 Image = Float[Array, "h w"]
 MAX_POSE = 3.0
+MARGIN = 2  # Pixels rendered on each side beyond the image, for the blur.
 
 
 class Person(NamedTuple):
@@ -32,12 +33,13 @@ class Person(NamedTuple):
   # Who
   woman: Any = (-0.6, 0.4)
   age: Any = (0.0, 1.0)
-  skin: Any = (0.50, 0.74)
+  skin: Any = (0.45, 0.85)
   # Head
-  width: Any = (0.53, 0.63)
+  width: Any = (0.50, 0.60)
   crown: Any = (0.80, 0.90)
-  chin: Any = (0.66, 0.78)
-  jaw: Any = (2.0, 3.2)
+  chin: Any = (0.68, 0.82)
+  jaw: Any = (2.1, 3.2)
+  taper: Any = (0.1, 0.45)
   cheeks: Any = (-0.02, 0.06)
   ears: Any = (0.02, 0.09)
   # Hair
@@ -50,7 +52,7 @@ class Person(NamedTuple):
   volume: Any = (0.03, 0.16)
   sides: Any = (0.0, 0.10)
   length: Any = (0.0, 1.0)
-  curls: Any = (0.0, 1.0)
+  curls: Any = (-0.3, 0.9)
   beard: Any = (-1.2, 1.0)
   moustache: Any = (-1.5, 1.0)
   # Features
@@ -74,9 +76,9 @@ class Person(NamedTuple):
   frame_height: Any = (0.09, 0.15)
   frame_shade: Any = (0.05, 0.5)
   neck: Any = (0.34, 0.44)
-  clothes: Any = (0.05, 0.8)
+  clothes: Any = (0.03, 0.9)
   collar: Any = (-1.0, 1.0)
-  backdrop: Any = (0.25, 0.5)
+  backdrop: Any = (0.2, 0.62)
   mirth: Any = (-0.1, 0.6)
   phase: Any = (0.0, 2 * math.pi)
 
@@ -84,16 +86,16 @@ class Person(NamedTuple):
 class View(NamedTuple):
   """What differs between a person's images: scalars, or (low, high) ranges; angles in radians."""
 
-  turn: Any = (-0.42, 0.42)
-  nod: Any = (-0.2, 0.2)
-  tilt: Any = (-0.11, 0.11)
-  right: Any = (-0.06, 0.06)
-  down: Any = (-0.05, 0.05)
-  zoom: Any = (-0.07, 0.07)
-  light_right: Any = (-0.6, 0.6)
+  turn: Any = (-0.3, 0.3)
+  nod: Any = (-0.1, 0.1)
+  tilt: Any = (-0.06, 0.06)
+  right: Any = (-0.03, 0.03)
+  down: Any = (-0.03, 0.03)
+  zoom: Any = (-0.04, 0.04)
+  light_right: Any = (-0.4, 0.4)
   light_down: Any = (-0.7, -0.1)
   ambient: Any = (0.3, 0.5)
-  exposure: Any = (0.92, 1.06)
+  exposure: Any = (0.95, 1.05)
   gradient: Any = (-0.06, 0.06)
   smile: Any = (-0.3, 0.5)
   gape: Any = (-1.0, 0.6)
@@ -154,7 +156,7 @@ def synthetic_faces(
     InputError: an argument is out of its range.
   """
   _check(num_people, images_per_person, image_shape, pose)
-  people = jnp.arange(num_people)
+  people = np.arange(num_people)
   images = _draw_people(jax.random.key(seed), people, pose, images_per_person, tuple(image_shape))
   inputs = np.asarray(images).reshape(num_people * images_per_person, math.prod(image_shape))
   labels = np.repeat(np.arange(num_people, dtype=np.int32), images_per_person)
@@ -178,21 +180,23 @@ def _check(num_people: int, images_per_person: int, shape: tuple[int, int], pose
 def _draw_people(
   key: PRNGKey, people: Int[Array, " k"], pose: Any, num_images: int, shape: tuple[int, int]
 ) -> Float[Array, "k i h w"]:
-  """Draws the images of each person; one person at a time, which bounds the memory."""
+  """Draws the images of all people, one person at a time, which bounds the memory."""
 
   def draw_person(number: Int[Array, ""]) -> Float[Array, "i h w"]:
     person_key = jax.random.fold_in(key, number)
-    person = _settle(_draw_ranges(person_key, Person()))
-    keys = jax.vmap(partial(jax.random.fold_in, person_key))(jnp.arange(num_images))
-    return jax.vmap(lambda key: _photograph(key, person, pose, shape))(keys)
+    # Number 0 is the person, the others the views. A loop, as it compiles in half the time.
+    draw = lambda i: jax.random.uniform(jax.random.fold_in(person_key, i), (len(Person._fields),))
+    draws = jax.lax.map(draw, jnp.arange(num_images + 1))
+    person = _settle(_scale(Person(), draws[0]))
+    return jax.vmap(lambda draw: _photograph(person, _scale(View(), draw), pose, shape))(draws[1:])
 
   return jax.lax.map(draw_person, people)
 
 
-def _draw_ranges(key: PRNGKey, ranges: Any) -> Any:
-  """Draws each leaf uniformly from its (low, high)."""
-  low, high = jnp.array(ranges).T
-  return type(ranges)(*jax.random.uniform(key, low.shape, minval=low, maxval=high))
+def _scale(ranges: Any, draws: Float[Array, " d"]) -> Any:
+  """Takes numbers from [0, 1) to the ranges, (low, high), of a Person or a View."""
+  low, high = np.array(ranges, np.float32).T
+  return type(ranges)(*(low + (high - low) * draws[: len(low)]))
 
 
 def _settle(person: Person) -> Person:
@@ -205,6 +209,7 @@ def _settle(person: Person) -> Person:
     jaw=person.jaw - 0.4 * woman,
     brow_thickness=person.brow_thickness - 0.008 * woman,
     lips=person.lips + 0.01 * woman,
+    curls=jnp.clip(person.curls, 0, 1),
     hair=jnp.clip(person.hair + 0.4 * old**2, 0, 0.6),
     hairline=jnp.where(bald > 0, -1.3, person.hairline - 0.1 * old * (1 - woman)),
     volume=jnp.where(bald > 0, 0.0, person.volume + 0.03 * woman),
@@ -218,20 +223,31 @@ def _settle(person: Person) -> Person:
   )
 
 
-def _photograph(key: PRNGKey, person: Person, pose: Any, shape: tuple[int, int]) -> Image:
+def _photograph(person: Person, view: View, pose: Any, shape: tuple[int, int]) -> Image:
   """One image of a person."""
-  view_key, noise_key = jax.random.split(key)
-  view = _draw_ranges(view_key, View())
   view = view._replace(**{name: pose * getattr(view, name) for name in POSE})
-  noise = 0.012 * jax.random.normal(noise_key, shape)
-  return jnp.clip(_soften(_render(_grid(shape), person, view)) + noise, 0, 1)
+  return jax.lax.clamp(0.0, _soften(_render(_grid(shape), person, view)) + _grain(shape, view), 1.0)
+
+
+def _grain(shape: tuple[int, int], view: View) -> Image:
+  """Noise of film, evenly in -0.02..0.02: interleaved gradient noise (J. Jimenez, 2014)."""
+  row, column = jnp.arange(shape[0]) + 97 * view.gaze, jnp.arange(shape[1]) + 31 * view.lids
+  mixed = 0.06711056 * column + 0.00583715 * row[:, None]
+  mixed = 52.9829189 * (mixed - jnp.floor(mixed))
+  return 0.04 * (mixed - jnp.floor(mixed) - 0.5)
+
+
+def _spacing(shape: tuple[int, int]) -> float:
+  """Side of a pixel: the largest frame of 112 by 92 inside the image is 2 high and 1.64 wide."""
+  height, width = (n - 2 * MARGIN for n in shape)
+  return 2 * max(1 / height, 92 / 112 / width)
 
 
 def _grid(shape: tuple[int, int]) -> tuple[Image, Image]:
-  """Coordinates of the pixels: the largest frame of 112 by 92 inside spans 2 by 1.64."""
-  scale = 2 * max(1 / shape[0], 92 / 112 / shape[1])
-  rows, columns = (scale * (jnp.arange(n) - (n - 1) / 2) for n in shape)
-  return jnp.meshgrid(columns, rows)
+  """Coordinates of the pixels, x and y, with those of the margin."""
+  shape = tuple(n + 2 * MARGIN for n in shape)
+  rows, columns = (_spacing(shape) * (np.arange(n) - (n - 1) / 2) for n in shape)
+  return tuple(map(jnp.float32, np.meshgrid(columns, rows)))
 
 
 def _render(grid: tuple[Image, Image], person: Person, view: View) -> Image:
@@ -253,8 +269,8 @@ def _render(grid: tuple[Image, Image], person: Person, view: View) -> Image:
 
 def _turn(grid: tuple[Image, Image], person: Person, view: View) -> Surface:
   """Finds the place on the head that each pixel shows."""
-  zoom = 1 / (1.02 + view.zoom)
-  x, y = zoom * (grid[0] - view.right), zoom * (grid[1] - view.down - 0.1)
+  zoom = 1 / (1.1 + view.zoom)
+  x, y = zoom * (grid[0] - view.right), zoom * (grid[1] - view.down - 0.08)
   cos, sin = jnp.cos(view.tilt), jnp.sin(view.tilt)
   u, v = cos * x + sin * y, cos * y - sin * x
   # Nodding moves what is in front, and not the outline.
@@ -263,7 +279,9 @@ def _turn(grid: tuple[Image, Image], person: Person, view: View) -> Surface:
   reach = jnp.where(y < 0, -person.crown, person.chin)
   power = jnp.where(y < 0, 2.3, person.jaw)
   drop = jnp.clip(y / reach, 0, 2) ** power
-  cheeks = person.width + person.cheeks * jnp.exp(-(((y - 0.2) / 0.25) ** 2))
+  cheeks = person.width * (1 - person.taper * jnp.maximum(y, 0)) + person.cheeks * jnp.exp(
+    -(((y - 0.2) / 0.25) ** 2)
+  )
   width = cheeks * jnp.sqrt(jnp.maximum(1 - drop, 1e-3))
   # The chin lies before the neck, so that turning moves it as far as the nose.
   forward = 0.8 * (cheeks - width) * (y > 0)
@@ -279,12 +297,10 @@ def _turn(grid: tuple[Image, Image], person: Person, view: View) -> Surface:
 def _face(s: Surface, strands: Image, person: Person, view: View, light: tuple) -> Image:
   """The skin with all that lies on it, lit."""
   # What stands out moves farther when the head turns: look it up where it would be.
-  height = _relief(s.x, s.y, person, view)
-  x, y = s.x - height * jnp.sin(view.turn), s.y - height * jnp.sin(view.nod)
-  height = _relief(x, y, person, view)
-  s = s._replace(x=x, y=y)
-  scale = s.u[0, 1] - s.u[0, 0]
-  slope_x, slope_y = _slopes(0.8 * s.depth + height, scale)
+  nose = _nose(s.x, s.y, person)
+  s = s._replace(x=s.x - nose * jnp.sin(view.turn), y=s.y - nose * jnp.sin(view.nod))
+  height = _relief(s, person, view)
+  slope_x, slope_y = _slopes(0.8 * s.depth + height)
   normal = _normalise(-slope_x, -slope_y, 1.0)
   diffuse = jnp.maximum(sum(a * b for a, b in zip(normal, light, strict=True)), 0)
   shine = 0.12 * diffuse**16
@@ -292,30 +308,30 @@ def _face(s: Surface, strands: Image, person: Person, view: View, light: tuple) 
   return shade * (view.ambient + (1.05 - view.ambient) * diffuse + shine)
 
 
-def _relief(x: Image, y: Image, person: Person, view: View) -> Image:
+def _nose(x: Image, y: Image, person: Person) -> Image:
+  """How far the nose stands out: a ridge that rises from between the eyes, and ends."""
+  rise = jax.lax.clamp(0.0, (y - person.eye_height + 0.1) / (person.nose_length + 0.1), 1.0)
+  slender = x / (person.nose_width * (0.5 + 0.45 * rise))
+  end = _inside(y - person.eye_height - person.nose_length - 0.01, 0.13)
+  return person.nose_depth * rise * end * jnp.exp(-slender * slender)
+
+
+def _relief(s: Surface, person: Person, view: View) -> Image:
   """How far the features stand out from the round head."""
-  p, nose_y, mouth_y = person, person.eye_height + person.nose_length, _mouth_y(person)
-  wide = _corner(person, view)
-  rise = jnp.clip((y - p.eye_height + 0.1) / (p.nose_length + 0.1), 0, 1)
-  bridge = rise * _inside(y - nose_y - 0.01, 0.09) / (1 + (x / (0.35 + 0.4 * rise) / p.nose_width) ** 4)
-  lumps = _lumps(
-    jnp.abs(x),
-    y,
-    # x, y, width, height, how far out
-    [
-      (p.nose_width * 0.8, nose_y - 0.01, 0.03, 0.045, 0.05),  # wings of the nose
-      (p.eye_distance, p.eye_height, 0.13, 0.09, -0.06),  # sockets
-      (p.eye_distance, p.eye_height, 0.075, 0.05, 0.05),  # eyeballs
-      (p.eye_distance, p.eye_height - p.brow_height, 0.16, 0.05, 0.02 + 0.02 * (p.woman < 0)),
-      (0.36, 0.13, 0.14, 0.12, 0.05),  # cheek bones
-      (0.0, mouth_y - 0.03, wide * 0.8, 0.03, 0.03),  # lips
-      (0.0, mouth_y + 0.04, wide * 0.7, 0.03, 0.035),
-      (0.0, mouth_y + 0.11, 0.12, 0.035, -0.03),
-      (0.0, p.chin - 0.1, 0.13, 0.09, 0.06),  # chin
-      (wide + 0.05, mouth_y - 0.04, 0.05, 0.1, -0.025 * (0.4 + p.age)),  # folds
-    ],
-  )
-  return p.nose_depth * bridge + lumps
+  p, mouth_y, wide = person, _mouth_y(person), _corner(person, view)
+  # x, y, width, height, how far out
+  table = [
+    (p.nose_width * 0.8, mouth_y - p.mouth_height - 0.01, 0.03, 0.045, 0.05),  # wings of the nose
+    (p.eye_distance, p.eye_height, 0.13, 0.09, -0.06),  # sockets
+    (p.eye_distance, p.eye_height, 0.075, 0.05, 0.05),  # eyeballs
+    (p.eye_distance, p.eye_height - p.brow_height, 0.16, 0.05, 0.03),
+    (0.36, 0.13, 0.14, 0.12, 0.05),  # cheek bones
+    (0.0, mouth_y + 0.01, wide * 0.8, 0.06, 0.045),  # lips
+    (0.0, mouth_y + 0.11, 0.12, 0.035, -0.03),
+    (0.0, p.chin - 0.1, 0.13, 0.09, 0.06),  # chin
+    (wide + 0.05, mouth_y - 0.04, 0.05, 0.1, -0.01 - 0.025 * p.age),  # folds
+  ]
+  return _nose(s.x, s.y, p) + _lumps(jnp.abs(s.x), s.y, table)
 
 
 def _colour(s: Surface, strands: Image, person: Person, view: View) -> Image:
@@ -328,17 +344,15 @@ def _colour(s: Surface, strands: Image, person: Person, view: View) -> Image:
     s.y,
     # x, y, width, height, change of shade
     [
-      (0.32, 0.2, 0.15, 0.12, -0.06),  # cheeks
       (0.0, -0.4, 0.3, 0.2, 0.05),  # forehead
       (p.eye_distance, p.eye_height - 0.03, 0.13, 0.06, -0.16),
       (p.eye_distance - 0.03, p.eye_height + 0.09, 0.09, 0.03, -0.12 * p.age),
-      (0.45 * p.nose_width, nose_y + 0.01, 0.03, 0.016, -0.55),  # nostrils
-      (0.0, nose_y + 0.045, p.nose_width, 0.025, -0.15),
+      (0.45 * p.nose_width, nose_y + 0.01, 0.03, 0.016, -0.4),  # nostrils
       (0.0, mouth_y + 0.1, 0.12, 0.03, -0.12),
       (wide, mouth_y, 0.03, 0.02, -0.25),
     ],
   )
-  skin = p.skin * (1 + tone + 0.02 * _waves(1.5 * s.x, 1.5 * s.y, p.phase))
+  skin = p.skin * (1 + tone)
   skin = _beard(skin, s, strands, p)
   skin = _mouth(skin, s, p, view)
   return _eyes(skin, s, p, view)
@@ -348,14 +362,14 @@ def _beard(skin: Image, s: Surface, strands: Image, person: Person) -> Image:
   """Adds beard, moustache or the shadow of a shave."""
   p, x = person, jnp.abs(s.x)
   nose_y, mouth_y = p.eye_height + p.nose_length, _mouth_y(p)
-  edge = 0.04 * strands
+  edge = 0.02 * strands
   cheek = mouth_y - 0.1 - 1.2 * jnp.maximum(x - 0.3, 0) + 0.1 * jnp.exp(-((x / 0.12) ** 2))
   beard = _inside(cheek - s.y + edge, 0.1)
-  lip = jnp.maximum(jnp.abs(s.y - 0.5 * (nose_y + mouth_y) - 0.01) - 0.05, x - p.mouth_width)
-  moustache = _inside(lip + edge, 0.05)
+  lip = jnp.abs(s.y - nose_y - 0.6 * p.mouth_height - 0.8 * x * x) - 0.3 * p.mouth_height
+  moustache = _inside(jnp.maximum(lip, 0.4 * (x - p.mouth_width)) + 0.5 * edge, 0.05)
   shadow = 0.12 * (p.woman < 0)
   dark = jnp.maximum(jnp.maximum(p.beard, shadow) * beard, p.moustache * moustache)
-  return _over(skin, dark, (p.hair + 0.03) * (1 + 0.35 * strands))
+  return _over(skin, dark, (p.hair + 0.03) * (1 + 0.25 * strands))
 
 
 def _mouth(skin: Image, s: Surface, person: Person, view: View) -> Image:
@@ -365,13 +379,12 @@ def _mouth(skin: Image, s: Surface, person: Person, view: View) -> Image:
   gape = 0.09 * jnp.maximum(view.gape, 0)
   y = s.y - _mouth_y(person) + 0.10 * jnp.maximum(_smile(person, view), -0.1) * across**2
   taper = jnp.maximum(1 - across**2, 0)
-  bow = person.lips * (taper + 0.25 * (jnp.exp(-((across - 0.25) ** 2) * 30) + jnp.exp(-((across + 0.25) ** 2) * 30)) * taper)
-  upper = jnp.maximum(-y - bow, y - 0.3 * gape * taper)
+  upper = jnp.maximum(-y - person.lips * taper, y - 0.3 * gape * taper)
   lower = jnp.maximum(y - (1.3 * person.lips + gape) * taper, -y)
   red = 0.66 - 0.08 * (person.woman > 0)
-  skin = _over(skin, _inside(jnp.minimum(upper, lower), 0.03), red * person.skin)
-  line = jnp.abs(y - 0.5 * gape * taper) - (0.008 + 0.5 * gape) * jnp.sqrt(taper)
-  skin = _over(skin, 0.85 * _inside(line, 0.02), 0.1)
+  skin = _over(skin, _inside(jnp.minimum(upper, lower), 0.03) * (taper > 0), red * person.skin)
+  line = jnp.abs(y - 0.5 * gape * taper) - (0.006 + 0.5 * gape) * taper
+  skin = _over(skin, 0.8 * _inside(line, 0.025) * (taper > 0), 0.1)
   teeth = jnp.maximum(jnp.abs(y - 0.3 * gape) - 0.3 * gape, jnp.abs(across) - 0.75)
   return _over(skin, _inside(teeth, 0.02) * (gape > 0.01), 0.7)
 
@@ -403,10 +416,10 @@ def _eyes(skin: Image, s: Surface, person: Person, view: View) -> Image:
 
 def _strands(s: Surface, person: Person) -> Image:
   """A texture of hair in -1..1: straight strands from the parting, or curls."""
-  turned = s.u - 0.3 * person.parting
+  turned = s.u - person.parting
   reach = jnp.hypot(turned, s.v + person.crown + 0.3)
-  a = _over(7 * turned / reach, person.curls, 4 * s.x)
-  b = _over(0.6 * reach, person.curls, 4 * s.y)
+  a = _over(7 * turned / reach, person.curls, 5 * s.x)
+  b = _over(0.6 * reach, person.curls, 5 * s.y)
   return _waves(a, b, person.phase)
 
 
@@ -419,7 +432,7 @@ def _hair_line(s: Surface, strands: Image, person: Person) -> Image:
   temple = -p.temples * jnp.exp(-(((s.side - 0.55) / 0.2) ** 2))
   front = p.hairline + p.fringe * (1 - s.side**2) + 0.25 * p.parting * s.x + temple
   edge = front + drop * (end - front)
-  return s.y - edge + 0.025 * strands
+  return s.y - edge + 0.015 * strands
 
 
 def _cap(s: Surface, strands: Image, person: Person, view: View) -> Image:
@@ -428,7 +441,7 @@ def _cap(s: Surface, strands: Image, person: Person, view: View) -> Image:
   back = s.u + 0.12 * jnp.sin(view.turn)
   wide = p.width + p.sides + 0.02 + 0.03 * (p.length > 0.4)
   rise = jnp.minimum(s.v + 0.15, 0) / (p.crown + p.volume - 0.15)
-  return wide * (jnp.sqrt((back / wide) ** 2 + rise**2) - 1) + 0.02 * strands
+  return wide * (jnp.sqrt((back / wide) ** 2 + rise**2) - 1) + 0.01 * strands
 
 
 def _hair(s: Surface, strands: Image, person: Person, view: View) -> Image:
@@ -440,9 +453,8 @@ def _hair(s: Surface, strands: Image, person: Person, view: View) -> Image:
 def _mane(s: Surface, strands: Image, person: Person) -> Image:
   """Where long hair falls behind the neck."""
   wide = person.width + person.sides + 0.02
-  return _inside(jnp.maximum(jnp.abs(s.u) - wide, s.v - person.length) + 0.04 * strands, 0.06) * (
-    person.length > 0.4
-  )
+  end = jnp.maximum(jnp.abs(s.u) - wide, s.v - person.length)
+  return _inside(end + 0.03 * strands, 0.06) * (person.length > 0.4) * (s.v > -0.15)
 
 
 def _hair_shade(s: Surface, strands: Image, person: Person, view: View, light: tuple) -> Image:
@@ -450,7 +462,7 @@ def _hair_shade(s: Surface, strands: Image, person: Person, view: View, light: t
   nx, ny = s.u / (person.width + 0.15), (s.v + 0.1) / (person.crown + 0.2)
   nz = jnp.sqrt(jnp.maximum(1 - nx**2 - ny**2, 0.05))
   diffuse = jnp.maximum(sum(a * b for a, b in zip((nx, ny, nz), light, strict=True)), 0)
-  texture = 1 + 0.3 * strands
+  texture = 1 + 0.17 * strands
   return texture * (person.hair * (0.45 + 0.7 * diffuse) + 0.12 * diffuse**8)
 
 
@@ -460,13 +472,12 @@ def _dress(image: Image, grid: tuple[Image, Image], person: Person, view: View) 
   wide = person.neck + 0.6 * jnp.maximum(v - 0.7, 0) ** 2
   round_ = jnp.sqrt(jnp.maximum(1 - (u / wide) ** 2, 0))
   under = 0.45 + 0.4 * jnp.clip((v - person.chin - 0.1) / 0.4, 0, 1)
-  image = _over(image, _inside(u - wide), person.skin * under * (0.5 + 0.5 * round_))
+  image = _over(image, _inside(u - wide) * (v > 0), person.skin * under * (0.5 + 0.5 * round_))
   shoulder = 0.70 + 0.35 * u
   opening = 1.05 - 0.4 * jnp.maximum(person.collar, 0) - 0.9 * jnp.maximum(u - 0.1, 0)
   edge = jnp.maximum(shoulder, opening) - v
   cloth = person.clothes * (0.75 + 0.25 * jnp.cos(2 * u))
-  image = _over(image, _inside(edge), cloth)
-  return _over(image, 0.5 * _inside(jnp.abs(edge + 0.06) - 0.01), 0.5 * cloth)
+  return _over(image, _inside(edge), cloth)
 
 
 def _ears(image: Image, s: Surface, person: Person, view: View) -> Image:
@@ -513,7 +524,7 @@ def _corner(person: Person, view: View) -> Array:
 
 def _inside(distance: Image, blur: float = 0.027) -> Image:
   """1 where a distance is negative and 0 where it is positive; the step is as wide as `blur`."""
-  return jnp.clip(0.5 - distance / blur, 0, 1)
+  return jax.lax.clamp(0.0, 0.5 - distance * (1 / blur), 1.0)
 
 
 def _over(below: Any, cover: Any, above: Any) -> Image:
@@ -523,15 +534,15 @@ def _over(below: Any, cover: Any, above: Any) -> Image:
 
 def _lumps(x: Image, y: Image, table: list) -> Image:
   """Sum of Gaussian lumps, each (x, y, width, height, factor)."""
-  at_x, at_y, wide, high, factor = jnp.array(table).T
-  at_x, at_y, wide, high = (c[:, None, None] for c in (at_x, at_y, wide, high))
-  lumps = jnp.exp(-(((x - at_x) / wide) ** 2) - ((y - at_y) / high) ** 2)
-  return jnp.einsum("k,khw->hw", factor, lumps, precision="highest")
+  return sum(
+    factor * jnp.exp(-(((x - at_x) / wide) ** 2 + ((y - at_y) / high) ** 2))
+    for at_x, at_y, wide, high, factor in table
+  )
 
 
 def _waves(a: Image, b: Image, phase: Array) -> Image:
   """Smooth noise in about -1..1, of waves that cross at irregular angles; lengths in turns."""
-  table = [(1.0, 0.4, 1.0), (1.6, -0.7, 4.0), (2.1, 1.1, 9.0), (2.7, -0.3, 16.0)]
+  table = [(1.0, 0.5, 1.0), (1.7, -0.8, 4.0), (2.6, 0.3, 9.0)]
   turns = [x * a + y * b + z * phase for x, y, z in table]
   parts = [t - jnp.round(t) for t in turns]
   return sum(t * (0.5 - jnp.abs(t)) for t in parts) * 8
@@ -544,18 +555,25 @@ def _normalise(x: Any, y: Any, z: Any) -> tuple:
 
 
 def _soften(image: Image) -> Image:
-  """Blurs a little, as a lens does."""
-  rows, columns = (jnp.eye(n) + 0.3 * (jnp.eye(n, k=1) + jnp.eye(n, k=-1)) for n in image.shape)
-  rows, columns = (m / m.sum(1, keepdims=True) for m in (rows, columns))
-  return _product(rows, image, columns.T)
+  """Blurs a little, as a lens does, and takes the margin away."""
+  taps = np.exp(-(np.arange(-MARGIN, MARGIN + 1) ** 2) / (2 * 0.65**2))
+  (blurred,) = _convolve(image, np.outer(taps, taps)[None] / taps.sum() ** 2, "VALID")
+  return blurred
 
 
-def _slopes(depth: Image, scale: Array) -> tuple[Image, Image]:
-  """Central differences along x and y."""
-  rows, columns = ((jnp.eye(n, k=1) - jnp.eye(n, k=-1)) / (2 * scale) for n in depth.shape)
-  return _product(depth, columns.T), _product(rows, depth)
+def _slopes(depth: Image) -> tuple[Image, Image]:
+  """Central differences along x and y; wrong in the outermost pixels, which are margin."""
+  difference = np.zeros((3, 3))
+  difference[1] = np.array([-0.5, 0, 0.5]) / _spacing(depth.shape)
+  return _convolve(depth, np.stack([difference, difference.T]), "SAME")
 
 
-def _product(*matrices: Array) -> Array:
-  """Matrix product in full precision. Unlike shifted copies, it is not computed anew per use."""
-  return jnp.linalg.multi_dot(matrices, precision="highest")
+def _convolve(
+  image: Image, kernels: Float[np.ndarray, "j a b"], padding: str
+) -> Float[Array, "j h w"]:
+  """The image seen through each kernel. Shifted copies would each compute the image anew."""
+  kernels = jnp.asarray(kernels[:, None], jnp.float32)
+  convolved = jax.lax.conv_general_dilated(
+    image[None, None], kernels, (1, 1), padding, precision="highest"
+  )
+  return convolved[0]

@@ -58,9 +58,10 @@ def throughput_figure(rows: Sequence[Row]) -> Figure:
       for engine, style in _ENGINE_STYLES.items():
         chosen = select(rows, batch_size=batch, arm=arm, engine=engine)
         seeds = [row["num_seeds"] for row in chosen]
-        rates = [row["seed_steps_per_s"] for row in chosen]
-        # To first order, a rate spreads by as large a share of itself as the time does.
-        bars = [row["seed_steps_per_s"] * row["run_s_iqr"] / row["run_s"] / 2 for row in chosen]
+        rates = np.array([row["seed_steps_per_s"] for row in chosen])
+        # As far up as down on the logarithmic axis, and never below zero.
+        wide = 1 + np.array([row["run_s_iqr"] / row["run_s"] / 2 for row in chosen])
+        bars = rates - rates / wide, rates * wide - rates
         label = f"{arm}, {_ENGINE_WORDS[engine]}"
         axis.errorbar(seeds, rates, bars, fmt=style, color=colour(i), ms=5, capsize=2, label=label)
     axis.set_title(_batch_words(batch))
@@ -69,8 +70,8 @@ def throughput_figure(rows: Sequence[Row]) -> Figure:
   _plain_ticks(axes[0][0])
   axes[0][0].set_ylabel("steps of one seed, a second")
   columns = min(len(arms), 2) * len(batches)
-  handles, labels = axes[0][0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+  legend = axes[0][0].get_legend_handles_labels()
+  figure.legend(*legend, loc="outside lower center", ncols=columns)
   return figure
 
 
@@ -96,25 +97,28 @@ def slowdown_figure(rows: Sequence[Row]) -> Figure:
     _seed_axis(axis, _distinct(rows, "num_seeds"))
   axes[0][0].set_ylim(bottom=0)
   axes[0][0].set_ylabel(f"time / time of {base}")
-  handles, labels = axes[0][0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(batches))
+  legend = axes[0][0].get_legend_handles_labels()
+  figure.legend(*legend, loc="outside lower center", ncols=2 * len(batches))
   return figure
 
 
-# Name of the file: what draws it, and its caption.
-FIGURES = {
-  "throughput": (
-    throughput_figure,
-    "Steps of one seed that are done in a second, by number of seeds. Higher is faster; bars are "
-    "the distance between the quartiles of the repeats.",
-  ),
-  "slowdown": (
-    slowdown_figure,
-    "Time over the first arm's, all seeds trained as one program: for one step, and until half of "
-    "the seeds have the training accuracy asked for. Above 1 is slower than the first arm; a point "
-    "is missing where either did not get there.",
-  ),
-}
+def draw(rows: Sequence[Row]) -> dict[str, tuple[Figure, str]]:
+  """Draws all figures; returns each with its caption, by the name of its file."""
+  drawn = {
+    "throughput": (
+      throughput_figure(rows),
+      "Steps of one seed that are done in a second, by number of seeds. Higher is faster; bars "
+      "are the distance between the quartiles of the repeats.",
+    )
+  }
+  if len(_distinct(rows, "arm")) > 1:
+    drawn["slowdown"] = (
+      slowdown_figure(rows),
+      "Time over the first arm's, all seeds trained as one program: for one step, and to the "
+      "training accuracy asked for (median over seeds). Above 1 is slower than the first arm; a "
+      "point is missing where either did not get there.",
+    )
+  return drawn
 
 
 def _ratios(rows, batch: int, base: str, arm: str, column: str) -> tuple[list, list]:
@@ -165,15 +169,15 @@ def findings(rows: Sequence[Row]) -> list[str]:
   batches, (base, *others) = _distinct(rows, "batch_size"), _distinct(rows, "arm")
   step, gain, arrival = [], [], []
   for batch in batches:
-    here = select(most, batch_size=batch)
-    words = f"with {_batch_words(batch)}"
+    here, words = select(most, batch_size=batch), f"with {_batch_words(batch)}"
     together = {row["arm"]: row for row in select(here, engine=TOGETHER)}
     in_turn = {row["arm"]: row for row in select(here, engine=IN_TURN)}
     step += [f"{words}, {_step_words(together[arm], together[base])}" for arm in others]
     gains = [_gain_words(together[arm], in_turn[arm]) for arm in together]
     gain.append(f"{words}, {' and '.join(gains)}")
     arrival.append(f"{words}, {', '.join(map(_arrival_words, together.values()))}")
-  models = _models(most[0]["num_seeds"])
+  count = most[0]["num_seeds"]
+  models = f"{count} models" if count > 1 else "one model"
   paragraphs = [
     f"**One program against one model at a time.** Training {models} as one program, against "
     f"the loop over single models: {'; '.join(gain)}.",
@@ -225,16 +229,15 @@ def _times(ratio: float) -> str:
 
 
 def _seconds(seconds: float | None) -> str:
-  return "never" if seconds is None else f"{seconds:.3g}"
+  return "not reached" if seconds is None else f"{seconds:.3g}"
 
 
 def _arrival_words(row: Row) -> str:
   reached = f"{row['seeds_reached']} of {row['num_seeds']} seeds"
   if row["seconds_to_accuracy"] is None:
     return f"{row['arm']} had it in {reached} within {row['max_steps']} steps, too few for a median"
-  seconds = _seconds(row["seconds_to_accuracy"])
-  steps = f"{row['steps_to_accuracy']:g} steps"
-  return f"{row['arm']} took {steps} or **{seconds} s** (reached by {reached})"
+  took = f"{row['steps_to_accuracy']:g} steps or **{_seconds(row['seconds_to_accuracy'])} s**"
+  return f"{row['arm']} took {took} (reached by {reached})"
 
 
 def _gemm_words(rows: Sequence[Row]) -> str:
@@ -244,7 +247,3 @@ def _gemm_words(rows: Sequence[Row]) -> str:
     f"({rows[0]['gemm_rate'] / 1e9:.3g} GFLOP/s), the two products of a step would take "
     f"{shares.min():.1%} to {shares.max():.1%} of the time measured."
   )
-
-
-def _models(count: int) -> str:
-  return f"{count} models" if count > 1 else "one model"

@@ -1,10 +1,9 @@
 """What all figures share: size, colours, saving. No pyplot, so no global state."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.figure import Figure
 
 from jaxinv.files import write_file
@@ -31,7 +30,7 @@ def colour(index: int) -> str:
 
 def new_figure(
   rows: int, columns: int, size: tuple[float, float], **kwargs
-) -> tuple[Figure, Sequence[Sequence[Axes]]]:
+) -> tuple[Figure, np.ndarray]:
   """A figure with a grid of axes in the house's style.
 
   Args:

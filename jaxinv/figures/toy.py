@@ -1,7 +1,5 @@
 """Figures of the two Gaussians: the weights through training, and what is recovered from them."""
 
-from collections.abc import Sequence
-
 import jax
 import numpy as np
 from jaxtyping import Float, Int
@@ -52,13 +50,11 @@ def weights_figure(
   axes[0][1].set_xscale("symlog", linthresh=1)
   for mean in np.unique(class_means):
     axes[0][1].axhline(mean, color="black", linestyle="--", linewidth=0.9, zorder=5)
-  axes[0][1].plot([], [], "--", color="black", linewidth=0.9, label="true class averages")
   _curves(axes[0][1], early, np.asarray(scaled))
   axes[0][1].set_title(f"the same, scaled by the attacker (largest: {data_max:g})")
   axes[0][1].set_ylabel("weight, in the unit of the data")
   for axis in axes[0]:
     axis.set_xlabel("step")
-  axes[0][1].legend(loc="upper right", bbox_to_anchor=(1.0, 0.92), frameon=False)
   _name_weights(figure, *weights.shape[2:])
   return figure
 
@@ -90,9 +86,9 @@ def _curves(axis: Axes, steps: Int[np.ndarray, " t"], weights: Float[np.ndarray,
     )
 
 
-def _spread_out(values: Sequence[float], gap: float) -> list[float]:
+def _spread_out(values: Float[np.ndarray, " v"], gap: float) -> Float[np.ndarray, " v"]:
   """Moves places apart until neighbours are a gap from each other, and no further."""
-  places = np.array(values, np.float64)
+  places = values.astype(np.float64)
   order = np.argsort(places, kind="stable")
   for _ in range(50 * len(places)):
     distance = np.diff(places[order])
@@ -102,7 +98,7 @@ def _spread_out(values: Sequence[float], gap: float) -> list[float]:
     push = (gap - distance[i]) / 2
     places[order[i]] -= push
     places[order[i + 1]] += push
-  return list(places)
+  return places
 
 
 def _name_weights(figure: Figure, num_features: int, num_classes: int) -> None:

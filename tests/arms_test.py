@@ -1,0 +1,94 @@
+"""The grammar of an arm: what is right is taken as written, what is wrong is said in one line."""
+
+import math
+
+import pytest
+
+from jaxinv.errors import InputError
+from jaxinv.experiment import Arm
+from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.types import Hyper
+from launch.arms import parse_arm, parse_arms
+
+
+def test_an_arm_is_taken_as_written():
+  text = (
+    "slow-1.b:optimizer=adamw,learning_rate=1e-3,momentum=0.5,weight_decay=0,init_scale=2,"
+    "label_smoothing=-0.1,clip_norm=3"
+  )
+  assert parse_arm(text) == Arm("slow-1.b", "adamw", Hyper(1e-3, 0.5, 0.0, 2.0, -0.1, 3.0))
+
+
+@pytest.mark.parametrize("text", ["a", "a:", "a:,", "a:optimizer=sgd"])
+def test_what_is_not_given_has_its_default(text):
+  assert parse_arm(text) == Arm("a", "sgd", Hyper())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_can_be_named(name):
+  assert parse_arm(f"x:optimizer={name}").optimizer == name
+
+
+def test_every_hyperparameter_is_a_key():
+  values = dict(
+    zip(Hyper._fields, (0.25, 0.5, 0.75, 1.5, 0.125, math.inf), strict=True)
+  )
+  text = ",".join(f"{key}={value}" for key, value in values.items())
+  assert parse_arm(f"x:optimizer=adam,{text}").hyper == Hyper(**values)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "NAME:key=value"),
+    (":optimizer=sgd", "NAME:key=value"),
+    ("a b:optimizer=sgd", "NAME:key=value"),
+    ("../a", "NAME:key=value"),
+    (".hidden", "NAME:key=value"),
+    ("é", "NAME:key=value"),
+    ("a" * 65, "NAME:key=value"),
+    ("targets", "not 'targets'"),
+    ("Targets:", "not 'targets'"),
+    ("a\n", "NAME:key=value"),
+    ("a:rate=1", "--arm a: unknown key 'rate=1'.*learning_rate"),
+    ("a:learning_rate", "--arm a: unknown key 'learning_rate'.*key=value"),
+    ("a:=1", "unknown key '=1'"),
+    ("a:name=b", "unknown key 'name=b'"),
+    ("a:learning_rate=1,learning_rate=2", "--arm a: 'learning_rate' is given twice"),
+    ("a:optimizer=sgd,optimizer=sgd", "'optimizer' is given twice"),
+    ("a:optimizer=lion", "--arm a: unknown optimizer 'lion'.*sgd, momentum, nesterov, adam, adamw"),
+    ("a:optimizer=", "unknown optimizer ''"),
+    ("a:momentum=0.5", "--arm a: sgd has no momentum.*optimizer=momentum"),
+    ("a:learning_rate=fast", "--arm a: learning_rate=fast is no number"),
+    ("a:learning_rate=", "learning_rate= is no number"),
+    ("a:learning_rate=1=2", "learning_rate=1=2 is no number"),
+    ("a:learning_rate=0", "learning_rate=0 makes no sense.*above 0"),
+    ("a:learning_rate=-1", "learning_rate=-1 makes no sense"),
+    ("a:learning_rate=1e10", "at most 1e9"),
+    ("a:learning_rate=inf", "at most 1e9"),
+    ("a:learning_rate=nan", "learning_rate=nan makes no sense"),
+    ("a:optimizer=adam,momentum=1", "momentum=1 makes no sense.*below 1"),
+    ("a:optimizer=adam,momentum=-0.1", "momentum=-0.1 makes no sense"),
+    ("a:weight_decay=-1", "weight_decay=-1 makes no sense.*at least 0"),
+    ("a:weight_decay=inf", "weight_decay=inf makes no sense"),
+    ("a:init_scale=-1", "init_scale=-1 makes no sense"),
+    ("a:init_scale=2e9", "init_scale=2e9 makes no sense"),
+    ("a:label_smoothing=1", "label_smoothing=1 makes no sense.*below 1"),
+    ("a:label_smoothing=-1", "label_smoothing=-1 makes no sense"),
+    ("a:clip_norm=0", "clip_norm=0 makes no sense.*above 0"),
+    ("a:clip_norm=nan", "clip_norm=nan makes no sense"),
+  ],
+)
+def test_what_is_wrong_is_said_in_one_line(text, message):
+  with pytest.raises(InputError, match=message):
+    parse_arm(text)
+
+
+@pytest.mark.parametrize("second", ["a", "A:optimizer=adam"])
+def test_an_arm_named_twice_is_refused_whatever_its_case(second):
+  with pytest.raises(InputError, match="is named twice"):
+    parse_arms(["a", "b", second])
+
+
+def test_arms_keep_their_order():
+  assert [arm.name for arm in parse_arms(["z", "a", "m"])] == ["z", "a", "m"]
