@@ -101,7 +101,8 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   progress = ensemble.train_group(
     engine.program, progress, hypers, data, settings.steps, settings.record_every, look
   )
-  findings = engine.examine(keys, hypers, progress.states, data)
+  starts = engine.program.init(keys, hypers, data)
+  findings = engine.examine(starts, progress.states, data)
   result = _harvest(lab, group, progress, findings, frames[0])
   if store:
     files.write_npz(_finished(store, group), result)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxinv import ensemble, metrics, recover
 from jaxinv.data import splits
 from jaxinv.train import Trainer
-from jaxinv.types import Data, Hyper, Params, PRNGKey, Release, TrainState
+from jaxinv.types import Data, Params, Release, TrainState
 
 # The attacks on a single model; `seed_mean` needs many, see `measure_seed_mean`.
 SINGLE = ("reshape", "init_diff")
@@ -59,15 +59,14 @@ class Findings(NamedTuple):
 
 
 def examine(
-  trainer: Trainer, look: Look, key: PRNGKey, hyper: Hyper, state: TrainState, data: Data
+  trainer: Trainer, look: Look, start: TrainState, state: TrainState, data: Data
 ) -> Findings:
   """Attacks one trained model and measures what comes out.
 
   Args:
     trainer: the engine that trained it.
     look: how images are made and compared.
-    key: the key that the model was initialised with, for its initial parameters.
-    hyper: its hyperparameters.
+    start: its state before the first step, for its initial parameters.
     state: its state.
     data: examples, and the split it was trained on.
 
@@ -75,7 +74,7 @@ def examine(
     The findings.
   """
   params = trainer.params(state, data)
-  init_params = trainer.params(trainer.init(key, hyper, data), data)
+  init_params = trainer.params(start, data)
   release = Release(params, init_params)
   train_mean, holdout_mean = class_images(look, data)
   images, measures = {}, {"model": {"weight_movement": weight_movement(params, init_params)}}
@@ -101,16 +100,17 @@ def examine_group(program: ensemble.Program, look: Look) -> Callable[..., Findin
     look: how images are made and compared.
 
   Returns:
-    (keys, hypers, states, data) -> findings with a leading axis s.
+    (starts, states, data) -> findings with a leading axis s; `starts` from the program itself,
+    for another program's initial values may differ in their last bits.
   """
 
   @jax.jit
-  def mapped(keys, hypers, states, data):
+  def mapped(starts, states, data):
     def one(i):
-      axes, group = (0, 0, ensemble.STATE_AXES, program.data_axes), (keys, hypers, states, data)
-      return examine(program.trainer, look, *ensemble.member(axes, group, i))
+      axes = (ensemble.STATE_AXES, ensemble.STATE_AXES, program.data_axes)
+      return examine(program.trainer, look, *ensemble.member(axes, (starts, states, data), i))
 
-    return jax.lax.map(one, jnp.arange(keys.shape[0]))
+    return jax.lax.map(one, jnp.arange(states.key.shape[0]))
 
   return mapped
 

@@ -87,7 +87,7 @@ def _own(scores: Float[Array, "k m"], labels) -> Float[Array, " m"]:
 
 def _one_seed(look, images, inputs, labels, train):
   means = splits.class_means(inputs, labels, train, look.num_classes).reshape(images.shape)
-  everyone = means.mean(0)
+  everyone = means.mean(0, keepdims=True)
   photographs = inputs[train].reshape(-1, *look.image_shape) - everyone
   to_average = jnp.diagonal(metrics.correlations(images, means - everyone)).mean()
   to_photograph = _own(metrics.correlations(images, photographs), labels[train]).mean()

@@ -72,6 +72,8 @@ def _draw(folder: Path, story: Story) -> list[Picture]:
     story.points, story.labels, class_means, outcome.recovered[shown]
   )
   seeds = "one seed" if len(shown) == 1 else f"{len(shown)} seeds"
+  if len(shown) < settings.num_seeds:
+    seeds = f"{len(shown)} of {settings.num_seeds} seeds"
   return [
     Picture(
       save(weights, folder / "weights.png"),

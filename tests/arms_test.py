@@ -30,9 +30,7 @@ def test_every_optimizer_can_be_named(name):
 
 
 def test_every_hyperparameter_is_a_key():
-  values = dict(
-    zip(Hyper._fields, (0.25, 0.5, 0.75, 1.5, 0.125, math.inf), strict=True)
-  )
+  values = dict(zip(Hyper._fields, (0.25, 0.5, 0.75, 1.5, 0.125, math.inf), strict=True))
   text = ",".join(f"{key}={value}" for key, value in values.items())
   assert parse_arm(f"x:optimizer=adam,{text}").hyper == Hyper(**values)
 

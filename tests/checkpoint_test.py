@@ -88,11 +88,9 @@ def truncate(path):
 
 
 def flip(path):
-  for file in (p for p in path.rglob("*") if p.is_file() and p.name != "sha256.json"):
-    raw = bytearray(file.read_bytes())
-    raw[len(raw) // 2] ^= 1
-    file.write_bytes(bytes(raw))
-    return
+  raw = bytearray(largest(path).read_bytes())
+  raw[len(raw) // 2] ^= 1
+  largest(path).write_bytes(bytes(raw))
 
 
 def empty(path):

@@ -12,14 +12,14 @@ import jaxtyping
 # Before the first import of jaxinv: every annotated shape of a call is checked from here on.
 jaxtyping.install_import_hook("jaxinv", "beartype.beartype")
 
-import jax
-import numpy as np
-import pytest
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
-from jaxinv import experiment, outcome
-from jaxinv.experiment import Arm, Settings
-from jaxinv.groups import Host, run_groups
-from jaxinv.types import Dataset, Hyper
+from jaxinv import experiment, outcome  # noqa: E402
+from jaxinv.experiment import Arm, Settings  # noqa: E402
+from jaxinv.groups import Host, run_groups  # noqa: E402
+from jaxinv.types import Dataset, Hyper  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -1,5 +1,11 @@
 """Many models at once: each is what it would be alone, whoever stands beside it."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -214,3 +220,66 @@ def test_the_width_follows_the_memory(bench, monkeypatch):
     monkeypatch.setattr(ensemble, "device_memory", lambda runs=runs: int(2 * runs * need))
     widths.append(ensemble.fit_width(bench.program, Hyper(), data))
   assert widths[0] == 1 and 9 <= widths[1] <= 10 and 10 < widths[2] <= 1000
+
+
+ON_EIGHT_DEVICES = """
+import json, sys
+import jax, jax.numpy as jnp, numpy as np
+sys.path.insert(0, "tests")
+from conftest import plant
+from jaxinv import ensemble
+from jaxinv.losses import LOSSES
+from jaxinv.models import make_model
+from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.train import make_trainer
+from jaxinv.types import Hyper
+
+dataset, seeds = plant(), range(8)
+trainer = make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["sgd"], 7)
+program = ensemble.make_program(trainer)
+one = (
+  ensemble.train_keys(3, seeds),
+  ensemble.stack_hypers([Hyper(0.1 * (1 + seed)) for seed in seeds]),
+  ensemble.split_data(dataset, jnp.asarray(dataset.inputs), 3, seeds, 2),
+)
+axes = (0, 0, program.data_axes)
+spread = tuple(ensemble.shard(x, axis, 8) for x, axis in zip(one, axes))
+odd = ensemble.shard(one[1], 0, 6)
+ends = [
+  ensemble.train_group(program, ensemble.start_group(program, *x), *x[1:], 6, 3)
+  for x in (one, spread)
+]
+kernels = [end.states.params["Dense_0"]["kernel"] for end in ends]
+states = program.init(*spread)
+hlo = program.advance.lower(states, *spread[1:], num_steps=3).compile().as_text()
+talking = jax.jit(jnp.sum).lower(kernels[1]).compile().as_text()
+NAMES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+print(json.dumps({
+  "devices": [len(kernel.sharding.device_set) for kernel in kernels],
+  "places": sorted({str(part.index[0]) for part in kernels[1].addressable_shards}),
+  "odd": len(odd.learning_rate.sharding.device_set),
+  "difference": float(np.abs(np.subtract(*map(np.asarray, kernels))).max()),
+  "size": float(np.abs(kernels[0]).max()),
+  "loss": float(np.abs(ends[0].history.train_loss - ends[1].history.train_loss).max()),
+  "loops": hlo.count("while("),
+  "collectives": [name for name in NAMES if name in hlo],
+  "control": [name for name in NAMES if name in talking],
+}))
+"""
+
+
+def test_spread_over_eight_devices_the_models_are_the_same_and_never_talk():
+  """To a tolerance: a device then holds a group of width one. The devices are the host's, faked."""
+  flags = "--xla_force_host_platform_device_count=8"
+  root = Path(__file__).parent.parent
+  path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+  environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": path}
+  command = [sys.executable, "-c", ON_EIGHT_DEVICES]
+  done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  found = json.loads(done.stdout.splitlines()[-1])
+  assert found["devices"] == [1, 8] and len(found["places"]) == 8
+  assert found["odd"] == 1  # Six runs do not divide over eight devices.
+  assert found["size"] > 0.1 and found["difference"] < 1e-5 and found["loss"] < 1e-5
+  assert found["loops"] > 0 and found["collectives"] == []
+  assert found["control"]  # A sum over the models does talk, and is caught at it.

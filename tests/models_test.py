@@ -69,7 +69,9 @@ def test_an_mlp_applies_its_layers_with_relu_between_them(use_bias):
     expected = expected @ layer["kernel"] + (layer["bias"] if use_bias else 0)
     expected = np.maximum(expected, 0) if i < 2 else expected
   assert sorted(params) == ["Dense_0", "Dense_1", "Dense_2"]
-  np.testing.assert_allclose(model.apply({"params": params}, jnp.asarray(x)), expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    model.apply({"params": params}, jnp.asarray(x)), expected, rtol=1e-4, atol=1e-5
+  )
 
 
 def test_without_hidden_layers_the_model_is_linear():

@@ -99,7 +99,7 @@ def test_adam_goes_first_as_far_as_its_rate_against_every_gradients_sign():
 
 
 def test_adamw_decays_by_the_rate_times_the_weights_and_not_through_the_moments():
-  """Decoupled: without a gradient the weights shrink by 1 - rate * decay; Adam takes a full step."""
+  """Without a gradient the weights shrink by 1 - rate * decay; Adam takes a full step."""
   hyper, theta = Hyper(0.1, 0.9, weight_decay=0.5), np.float32([4.0, -2.0])
   moves = {}
   for name in ("adam", "adamw"):

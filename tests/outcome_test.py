@@ -1,4 +1,4 @@
-"""The outcome: every number is what the written weights and images say, computed anew with numpy."""
+"""The outcome: every number is what the written weights and images say, computed anew."""
 
 import csv
 import json
@@ -52,7 +52,8 @@ def ncc(a, b):
 
 def judge(images, train_mean, holdout_mean):
   """All measures of recovered images [k, p], in float64."""
-  pairs = [(unit(a).reshape(SHAPE), unit(b).reshape(SHAPE)) for a, b in zip(images, train_mean)]
+  both = zip(images, train_mean, strict=True)
+  pairs = [(unit(a).reshape(SHAPE), unit(b).reshape(SHAPE)) for a, b in both]
   options = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 1}
   ssim = [skimage.metrics.structural_similarity(a, b, **options) for a, b in pairs]
   psnr = [skimage.metrics.peak_signal_noise_ratio(b, a, data_range=1) for a, b in pairs]

@@ -201,7 +201,7 @@ def test_what_is_not_finite_counts_as_zero():
 
 
 def test_an_unknown_mode_is_named_with_the_known_ones():
-  with pytest.raises(InputError, match="'range'.*min-max, max"):
+  with pytest.raises(InputError, match=r"'range'.*min-max, max"):
     normalize(jnp.zeros(3), "range")
 
 

@@ -1,6 +1,7 @@
 """The run's folder: refused unless it is this run's, and cleared of nothing but a run."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from jaxinv.errors import InputError
 
 
 def config(**flags):
-  return {"command": "launch.faces", "flags": {"steps": 10, "arm": ["a"]} | flags, "complete": False}
+  flags = {"steps": 10, "arm": ["a"]} | flags
+  return {"command": "launch.faces", "flags": flags, "complete": False}
 
 
 def begin(folder, **flags):
@@ -99,8 +101,6 @@ def test_a_configuration_that_cannot_be_read_is_refused_and_replaced_only_on_dem
 @pytest.mark.parametrize("below", ["", "/deeper"])
 def test_a_path_that_cannot_be_a_folder_is_refused_in_one_line(tmp_path, below, overwrite):
   (tmp_path / "file").write_text("mine")
-  from pathlib import Path
-
   folder = Path(f"{tmp_path / 'file'}{below}")
   with pytest.raises(InputError, match=r"cannot write to the folder .*another --out_dir") as caught:
     results.open_folder(folder, config(), overwrite)

@@ -1,4 +1,4 @@
-"""The trainer of one model: steps in closed form, batches without replacement, chunks of any cut."""
+"""The trainer of one model: steps in closed form, batches without replacement, any chunks."""
 
 from functools import partial
 
@@ -78,9 +78,7 @@ def residual(loss, logits, targets):
   return (1 / (1 + np.exp(-logits)) if loss == "sigmoid" else logits) - targets
 
 
-@pytest.mark.parametrize(
-  ("loss", "batch_size"), [*((loss, 0) for loss in LOSSES), ("softmax", 7)]
-)
+@pytest.mark.parametrize(("loss", "batch_size"), [*((loss, 0) for loss in LOSSES), ("softmax", 7)])
 def test_a_step_of_sgd_is_its_closed_form(data, params, loss, batch_size):
   """W - rate * (X^T residual / b, clipped, + decay * W), in float64 from the data."""
   hyper = floats(learning_rate=0.3, weight_decay=0.2, label_smoothing=0.1, clip_norm=0.5)

@@ -108,10 +108,9 @@ def _name_weights(figure: Figure, num_features: int, num_classes: int) -> None:
   for i, name in enumerate(names):
     feature, label = "xy"[i // num_classes], i % num_classes + 1
     axis.plot([], [], color=colour(i), linewidth=1.8, label=f"{name}: {feature} to class {label}")
+  axis.plot([], [], "--", color="black", linewidth=0.9, label="true class averages")
   handles, labels = axis.get_legend_handles_labels()
-  figure.legend(
-    handles, labels, loc="outside lower center", ncols=min(len(names), 4), frameon=False
-  )
+  figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
 
 
 def recovered_figure(
@@ -154,7 +153,7 @@ def _scatter(axis: Axes, points, labels, class_means, recovered) -> None:
     mine = points[labels == k]
     label = f"points of class {k + 1}, first seed" if k < 3 else None
     axis.plot(*mine.T, "o", color=colour(k), ms=3.5, alpha=0.5, mew=0, label=label)
-  axis.plot(*class_means, "x", color="black", ms=13, mew=1.6, label="true class average")
+  axis.plot(*class_means, "x", color="black", ms=13, mew=1.6, zorder=6, label="true class average")
   axis.plot(
     *recovered.transpose(1, 0, 2).reshape(2, -1),
     "o",

@@ -1,0 +1,110 @@
+"""What a group gives away: for one model and for many, linear or with hidden layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinv import experiment, leakage
+from jaxinv.data import splits
+from jaxinv.experiment import Arm, Settings
+from jaxinv.groups import Host, run_groups
+from jaxinv.losses import LOSSES
+from jaxinv.models import make_model
+from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.train import make_trainer
+from jaxinv.types import Data, Hyper, TrainState
+
+RNG = np.random.default_rng(0)
+LOOK = leakage.Look((13, 11), 5, holdout=True)
+
+
+def state_of(params, data):
+  step = jnp.zeros((), jnp.int32)
+  return TrainState(params, (), step, jax.random.key(0), data.train)
+
+
+@pytest.fixture(scope="module")
+def data(planted):
+  """One example of each class held out."""
+  held = np.array([np.flatnonzero(planted.labels == c)[0] for c in range(5)])
+  rest = np.setdiff1d(np.arange(40), held)
+  return Data(*map(jnp.asarray, (planted.inputs, planted.labels, rest, held)))
+
+
+@pytest.fixture(scope="module")
+def planted_model(data):
+  """A linear model whose weights are its start plus the class means, and what it gives away."""
+  trainer = make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["sgd"])
+  means = splits.class_means(data.inputs, data.labels, data.train, 5).T
+  noise = jnp.asarray(RNG.standard_normal(means.shape), jnp.float32)
+  start, end = ({"Dense_0": {"kernel": k, "bias": jnp.arange(5.0)}} for k in (noise, noise + means))
+  states = state_of(start, data), state_of(end, data)
+  return jax.jit(lambda *x: leakage.examine(trainer, LOOK, *x))(*states, data), noise, means
+
+
+def test_what_training_added_is_seen_and_measured_as_what_it_is(planted_model):
+  found, _, _ = planted_model
+  measures = found.measures["init_diff"]
+  assert measures["ncc"] == pytest.approx(1, abs=1e-4)
+  assert measures["ssim"] == pytest.approx(1, abs=1e-3)
+  assert measures["identification"] == 1
+  assert measures["psnr"] > 50
+  assert found.measures["reshape"]["ncc"] < 0.5  # The start hides it.
+
+
+def test_weights_come_as_one_row_a_class_with_bias_and_movement(planted_model):
+  found, noise, means = planted_model
+  np.testing.assert_array_equal(found.weights, (noise + means).T)
+  np.testing.assert_array_equal(found.init_weights, noise.T)
+  np.testing.assert_array_equal(found.bias, np.arange(5))
+  expected = np.linalg.norm(means) / np.linalg.norm(noise)
+  assert float(found.measures["model"]["weight_movement"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_class_images_are_the_means_of_both_parts_in_0_255(data, planted):
+  for index, images in zip(
+    (data.train, data.holdout), leakage.class_images(LOOK, data), strict=True
+  ):
+    index = np.asarray(index)
+    expected = [planted.inputs[index[planted.labels[index] == c]].mean(0) for c in range(5)]
+    np.testing.assert_allclose(np.reshape(images, (5, -1)), 255 * np.stack(expected), rtol=1e-5)
+
+
+def test_seed_mean_leaves_diverged_seeds_out_of_its_target(data):
+  """Of three splits the middle one does not count: its seed's weights are not in the mean."""
+  train = jnp.stack([data.train[:20], data.train[10:30], data.train[15:]])
+  shared = data._replace(train=train, holdout=jnp.stack([data.holdout] * 3))
+  means = [splits.class_means(data.inputs, data.labels, train[i], 5) for i in (0, 2)]
+  weights = (means[0] + means[1]) / 2
+  healthy = jnp.array([True, False, True])
+  images, measures = leakage.measure_seed_mean(LOOK, weights, shared, healthy)
+  assert measures["ncc"] == pytest.approx(1, abs=1e-4)
+  assert images.shape == (5, 13, 11) and images.min() == 0 and images.max() == 255
+  _, other = leakage.measure_seed_mean(LOOK, weights, shared, jnp.array([True, True, True]))
+  assert other["ncc"] < 0.9999
+
+
+def test_sums_by_arm_hold_the_members_to_be_kept_and_an_arm_without_has_none():
+  weights = jnp.asarray(RNG.standard_normal((6, 2, 3)), jnp.float32)  # The last is padding.
+  arms, keep = np.array([0, 0, 1, 2, 2]), np.array([True, False, True, False, False])
+  sums = leakage.sum_by_arm(weights, arms, keep)
+  assert set(sums) == {0, 1}
+  np.testing.assert_array_equal(sums[0], weights[0])
+  np.testing.assert_array_equal(sums[1], weights[2])
+
+
+def test_a_hidden_layer_is_read_as_the_product_of_its_kernels_and_its_parameters_are_kept(planted):
+  arm = Arm("deep", "adam", Hyper(0.03))
+  settings = Settings((arm,), 2, steps=30, batch_size=0, holdout=1, hidden=(16,), record_every=30)
+  lab = experiment.make_lab(settings, planted)
+  (result,) = run_groups(lab, experiment.plan(lab), None, Host())
+  kernels = [result[f"params/Dense_{i}/kernel"] for i in (0, 1)]
+  assert [k.shape for k in kernels] == [(2, 143, 16), (2, 16, 5)]
+  expected = np.matmul(*kernels).transpose(0, 2, 1)
+  np.testing.assert_allclose(result["weights"], expected, atol=1e-4)
+  np.testing.assert_array_equal(result["bias"], result["params/Dense_1/bias"])
+  start = np.matmul(*(result[f"init_params/Dense_{i}/kernel"] for i in (0, 1)))
+  np.testing.assert_allclose(result["init_weights"], start.transpose(0, 2, 1), atol=1e-5)
+  assert result["history/train_accuracy"][-1].min() == 1
+  assert result["measures/init_diff/ncc_centred"].min() > 0.5  # Faces show through a layer, too.
