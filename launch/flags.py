@@ -28,7 +28,9 @@ from jaxinv.types import Dataset, Hyper
 # Exit status of a run that a signal stopped; the same command goes on with it.
 STOPPED = 130
 # Flags that say where and how to work, not what: they may change when a run goes on.
-FREE = ("out_dir", "overwrite", "data_dir", "download", "checkpoint_seconds")
+FREE = (
+  *("out_dir", "overwrite", "data_dir", "download", "checkpoint_seconds", "compilation_cache"),
+)
 
 
 def define_run(f: flags.FlagValues, out_dir: str) -> None:
@@ -46,6 +48,13 @@ def define_run(f: flags.FlagValues, out_dir: str) -> None:
     "The root seed: all randomness follows from it and from each seed's number.",
     lower_bound=0,
     upper_bound=2**32 - 1,
+    flag_values=f,
+  )
+  flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Folder of compiled programs, which make the second start of a command quick; the user's "
+    "cache folder where not given, none where empty.",
     flag_values=f,
   )
   flags.DEFINE_enum(
@@ -229,7 +238,7 @@ def run(main: Callable[[], None], f: flags.FlagValues, about: str, argv: Sequenc
     extra = f(["command", *argv])[1:]
     if extra:
       raise InputError(f"unknown argument '{extra[0]}': flags look like --name=value")
-    jax.config.update("jax_default_matmul_precision", f.matmul_precision)
+    _configure_jax(f)
     main()
   except (InputError, flags.Error) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -238,6 +247,15 @@ def run(main: Callable[[], None], f: flags.FlagValues, about: str, argv: Sequenc
     print(f"{stop or 'stopped'}; the same command goes on from there", file=sys.stderr)
     return STOPPED
   return 0
+
+
+def _configure_jax(f: flags.FlagValues) -> None:
+  """Sets what JAX takes for the whole process only."""
+  jax.config.update("jax_default_matmul_precision", f.matmul_precision)
+  folder = cache_dir() / "compiled" if f.compilation_cache is None else f.compilation_cache
+  jax.config.update("jax_compilation_cache_dir", str(folder) or None)
+  # Most of the many programs of a run are small, and together take longer than the large ones.
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 class StopSignal:

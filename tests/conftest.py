@@ -4,8 +4,12 @@ A data set here has means that are planted, and noise about them, so that the tr
 """
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # An accelerator only where one is asked for.
+# Programs that many tests compile are compiled once, and not into the user's own cache folder.
+CACHE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "jaxinv"
+os.environ["XDG_CACHE_HOME"] = str(CACHE)
 
 import jaxtyping
 
@@ -22,6 +26,8 @@ from jaxinv.groups import Host, run_groups  # noqa: E402
 from jaxinv.types import Dataset, Hyper  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(CACHE / "jaxinv" / "compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 def plant(num_classes=5, per_class=8, shape=(13, 11), noise=0.04, seed=0) -> Dataset:

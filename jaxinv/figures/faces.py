@@ -121,6 +121,7 @@ def measures_figure(summary: Mapping, arms: Sequence[str]) -> Figure:
     The figure.
   """
   metrics = [m for m in METRIC_WORDS if any(m in _cell(summary, arm, "reshape") for arm in arms)]
+  metrics = metrics or ["ncc_centred"]  # An empty panel, where no model came through training.
   figure, axes = new_figure(1, len(metrics), (1.9 * len(metrics), 3.0))
   for axis, metric in zip(axes[0], metrics, strict=True):
     for i, arm in enumerate(arms):
