@@ -162,6 +162,7 @@ def check(settings: Settings, dataset: Dataset) -> None:
       f"unknown normalisation '{settings.normalize}': "
       f"choose from {', '.join(recover.NORMALIZATIONS)}"
     )
+  _check_numbers(settings, dataset)
   check_split(dataset, settings.holdout)
   num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
   if settings.batch_size > num_train:
@@ -169,6 +170,16 @@ def check(settings: Settings, dataset: Dataset) -> None:
       f"a batch of {settings.batch_size} is more than the {num_train} training examples: "
       "give a smaller --batch_size, or 0 for all of them"
     )
+
+
+def _check_numbers(settings: Settings, dataset: Dataset) -> None:
+  least = {"num_seeds": 1, "save_seeds": 1, "record_every": 1}
+  least |= dict.fromkeys(("steps", "batch_size", "holdout", "width", "watch"), 0)
+  for name, low in least.items():
+    if getattr(settings, name) < low:
+      raise InputError(f"{name} is {getattr(settings, name)}: give {low} or more")
+  if settings.watch >= dataset.num_classes:
+    raise InputError(f"watch is {settings.watch}: there are {dataset.num_classes} classes")
 
 
 def plan(lab: Lab) -> list[Group]:

@@ -5,7 +5,7 @@ image; it returns one raw image a class, which `normalize` then scales to be loo
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -70,12 +70,15 @@ def find_kernels(
   named = sorted(
     ((jax.tree_util.keystr(path), leaf) for path, leaf in leaves), key=lambda x: _natural(x[0])
   )
-  chain, width, transposed = [], num_features, False
-  for _, leaf in named:
-    if jnp.ndim(leaf) != 2 or width not in leaf.shape:
+  matrices = [leaf for _, leaf in named if jnp.ndim(leaf) == 2]
+  chain, width = [], num_features
+  transposed = _is_transposed(matrices, num_features)
+  for leaf in matrices:
+    if width not in leaf.shape:
       continue
-    # A square kernel says nothing of its orientation: it has that of the one before it.
-    transposed = transposed if leaf.shape[0] == leaf.shape[1] else leaf.shape[0] != width
+    # A square kernel says nothing of its orientation: it has that of the others.
+    if leaf.shape[0] != leaf.shape[1]:
+      transposed = leaf.shape[0] != width
     chain.append(leaf.T if transposed else leaf)
     width = chain[-1].shape[1]
   if not chain or (num_classes is not None and width != num_classes):
@@ -86,6 +89,12 @@ def find_kernels(
       "give the image shape and number of classes that the model was made for, or its path"
     )
   return chain
+
+
+def _is_transposed(matrices: Sequence[jax.Array], num_features: int) -> bool:
+  """Whether the first kernel of the inputs that is not square is [out, in]."""
+  oblong = [m.shape for m in matrices if m.shape[0] != m.shape[1] and num_features in m.shape]
+  return bool(oblong) and oblong[0][0] != num_features
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -106,6 +106,11 @@ def open_folder(
         f"{out_dir} holds a complete run: give --overwrite to replace it, or another --out_dir"
       )
     _refuse_difference(out_dir, earlier, config, free_flags)
+  if earlier is None and not overwrite and (out_dir / CHECKPOINTS).exists():
+    raise InputError(
+      f"{out_dir} holds checkpoints but no config.json that says whose they are: "
+      "give --overwrite to start anew, or another --out_dir"
+    )
   try:
     out_dir.mkdir(parents=True, exist_ok=True)
     if overwrite:

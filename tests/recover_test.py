@@ -225,3 +225,13 @@ def test_min_max_forgets_unit_and_offset(image, slope, offset):
   image = image.astype(np.float32)
   one, other = (normalize(jnp.asarray(x)) for x in (image, np.float32(slope) * (image + offset)))
   np.testing.assert_allclose(one, other, atol=0.1)
+
+
+def test_a_square_first_kernel_has_the_orientation_of_the_others():
+  rng = np.random.default_rng(0)
+  first, second = rng.normal(size=(12, 12)), rng.normal(size=(12, 5))
+  as_flax = recover.find_kernels({"a": first, "b": second}, 12, 5)
+  as_torch = recover.find_kernels({"0.weight": first.T, "2.weight": second.T}, 12, 5)
+  for kernels in (as_flax, as_torch):
+    np.testing.assert_array_equal(kernels[0], first)
+    np.testing.assert_array_equal(kernels[1], second)

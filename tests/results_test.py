@@ -174,3 +174,9 @@ def test_the_configuration_describes_flags_versions_device_and_data(planted):
   json.dumps(made)
   other = planted._replace(labels=planted.labels[::-1].copy())
   assert results.configuration("x", {}, other)["data"]["sha256"] != made["data"]["sha256"]
+
+
+def test_checkpoints_that_nobody_owns_are_refused(tmp_path):
+  (tmp_path / "checkpoints").mkdir()
+  with pytest.raises(InputError, match="no config.json"):
+    results.open_folder(tmp_path, {"command": "launch.faces", "flags": {}}, overwrite=False)

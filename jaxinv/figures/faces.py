@@ -93,7 +93,7 @@ def curves_figure(outcome: Outcome) -> Figure:
     "train_accuracy": "training accuracy",
     "holdout_accuracy": "held-out accuracy",
   }
-  figure, axes = new_figure(1, 3, (10, 3.1))
+  figure, axes = new_figure(1, 3, (10.0, 3.1))
   for axis, (curve, title) in zip(axes[0], titles.items(), strict=True):
     for i, (name, arm) in enumerate(outcome.arms.items()):
       values = arm.history[curve][arm.healthy]
@@ -235,7 +235,7 @@ def pose_figure(
   Returns:
     The figure.
   """
-  figure, axes = new_figure(1, 2, (10, 3.6), width_ratios=(1.25, 1))
+  figure, axes = new_figure(1, 2, (10.0, 3.6), width_ratios=(1.25, 1))
   heads = [f"pose {pose:g}" for pose in poses]
   _mosaic(axes[0][0], np.stack([averages, recovered]), heads, ["class\naverage", "recovered"])
   for i, (name, values) in enumerate(measures.items()):
