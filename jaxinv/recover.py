@@ -6,6 +6,7 @@ image; it returns one raw image a class, which `normalize` then scales to be loo
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +92,7 @@ def find_kernels(
   return chain
 
 
-def _is_transposed(matrices: Sequence[jax.Array], num_features: int) -> bool:
+def _is_transposed(matrices: Sequence[Any], num_features: int) -> bool:
   """Whether the first kernel of the inputs that is not square is [out, in]."""
   oblong = [m.shape for m in matrices if m.shape[0] != m.shape[1] and num_features in m.shape]
   return bool(oblong) and oblong[0][0] != num_features

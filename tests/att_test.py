@@ -117,7 +117,7 @@ def test_strays_are_passed_over(kind, tmp_path):
   strays += ["att_faces/s1/" + it for it in ("Thumbs.db", "1.png", "1.pgm.gz", "pgm", ".x.pgm")]
   strays += ["att_faces/s2/.hidden/1.pgm", "att_faces/empty/README"]
   plain = load_att(write_folder(tmp_path / "plain", files))
-  files |= {stray: b"not an image" for stray in strays}
+  files |= dict.fromkeys(strays, b"not an image")
   assert_same(load_att(write_either(kind, tmp_path, files)), plain)
 
 
@@ -371,8 +371,10 @@ def test_methods_that_unpack_without_bound_are_refused(method, tmp_path):
 
 @pytest.mark.parametrize(
   "name",
-  ["../s3/1.pgm", "s3/../../1.pgm", "/s3/1.pgm", "C:/s3/1.pgm", "c:1.pgm", "s3\\1.pgm", "..\\x"]
-  + ["..", "//host/s3/1.pgm", "s3/..", "s3/1.pgm\0.txt", "../README", "s\n\\3/1.pgm"],
+  [
+    *("../s3/1.pgm", "s3/../../1.pgm", "/s3/1.pgm", "C:/s3/1.pgm", "c:1.pgm", "s3\\1.pgm", "..\\x"),
+    *("..", "//host/s3/1.pgm", "s3/..", "s3/1.pgm\0.txt", "../README", "s\n\\3/1.pgm"),
+  ],
 )
 def test_a_path_that_leaves_the_zip(name, tmp_path):
   path = tmp_path / "faces.zip"

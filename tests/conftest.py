@@ -11,7 +11,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # An accelerator only where one i
 CACHE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "jaxinv"
 os.environ["XDG_CACHE_HOME"] = str(CACHE)
 
-import jaxtyping
+import jaxtyping  # noqa: E402
 
 # Before the first import of jaxinv: every annotated shape of a call is checked from here on.
 jaxtyping.install_import_hook("jaxinv", "beartype.beartype")

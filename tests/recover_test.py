@@ -230,8 +230,8 @@ def test_min_max_forgets_unit_and_offset(image, slope, offset):
 def test_a_square_first_kernel_has_the_orientation_of_the_others():
   rng = np.random.default_rng(0)
   first, second = rng.normal(size=(12, 12)), rng.normal(size=(12, 5))
-  as_flax = recover.find_kernels({"a": first, "b": second}, 12, 5)
-  as_torch = recover.find_kernels({"0.weight": first.T, "2.weight": second.T}, 12, 5)
+  as_flax = find_kernels({"a": first, "b": second}, 12, 5)
+  as_torch = find_kernels({"0.weight": first.T, "2.weight": second.T}, 12, 5)
   for kernels in (as_flax, as_torch):
     np.testing.assert_array_equal(kernels[0], first)
     np.testing.assert_array_equal(kernels[1], second)

@@ -178,5 +178,5 @@ def test_the_configuration_describes_flags_versions_device_and_data(planted):
 
 def test_checkpoints_that_nobody_owns_are_refused(tmp_path):
   (tmp_path / "checkpoints").mkdir()
-  with pytest.raises(InputError, match="no config.json"):
+  with pytest.raises(InputError, match=r"no config\.json"):
     results.open_folder(tmp_path, {"command": "launch.faces", "flags": {}}, overwrite=False)

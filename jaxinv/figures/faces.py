@@ -164,7 +164,7 @@ def write_animation(path: Path, outcome: Outcome, target: Float[np.ndarray, "h w
   """
   # More frames, or more greys, take megabytes (noise cannot be compressed) and look no better.
   chosen = np.unique(np.linspace(0, len(outcome.steps) - 1, 31).astype(int))
-  frames = [_frame(outcome, target, i) for i in chosen]
+  frames = [_frame(outcome, target, int(i)) for i in chosen]
   waits = [160] * (len(frames) - 1) + [2500]
   first, *others = frames
   write_file(
