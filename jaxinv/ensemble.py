@@ -95,13 +95,22 @@ def make_program(trainer: Trainer, data_axes: Data = SHARED_DATA) -> Program:
 
 def seed_keys(root_seed: int, seeds: Sequence[int]) -> Key[Array, " s"]:
   """One key for each seed, from its number and the root seed alone, whoever its neighbours are."""
-  root = jax.random.key(root_seed)
-  return jax.vmap(partial(jax.random.fold_in, root))(jnp.asarray(seeds, jnp.uint32))
+  return _fold_in_each(jax.random.key(root_seed), jnp.asarray(seeds, jnp.uint32))
 
 
 def train_keys(root_seed: int, seeds: Sequence[int]) -> Key[Array, " s"]:
   """The keys that initialise and train each seed's model."""
-  return jax.vmap(lambda key: jax.random.fold_in(key, _TRAIN))(seed_keys(root_seed, seeds))
+  return _label_each(seed_keys(root_seed, seeds), _TRAIN)
+
+
+@jax.jit
+def _fold_in_each(root, seeds):
+  return jax.vmap(partial(jax.random.fold_in, root))(seeds)
+
+
+@jax.jit
+def _label_each(keys, label):
+  return jax.vmap(lambda key: jax.random.fold_in(key, label))(keys)
 
 
 def split_data(

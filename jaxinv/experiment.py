@@ -1,5 +1,6 @@
 """What an experiment is: arms x seeds on a data set, and how its runs are divided into groups."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from jaxinv.data.splits import check_split
 from jaxinv.errors import InputError
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
-from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.optimizers import OPTIMIZERS, without_clipping
 from jaxinv.train import make_trainer
 from jaxinv.types import Data, Dataset, Hyper
 
@@ -82,10 +83,17 @@ class Group(NamedTuple):
 
 
 class Engine(NamedTuple):
-  """The compiled functions for one optimiser: train a group, then examine it."""
+  """The compiled functions for one optimiser.
+
+  Attributes:
+    program: trains a group.
+    examine: (init states, states, data) -> what the group gives away.
+    watch: (states, data, i, class) -> the i-th run's weights of one class, [p].
+  """
 
   program: ensemble.Program
   examine: Callable[..., leakage.Findings]
+  watch: Callable[..., jax.Array]
 
 
 class Lab(NamedTuple):
@@ -129,11 +137,14 @@ def make_lab(settings: Settings, dataset: Dataset) -> Lab:
   )
   model = make_model(dataset.num_classes, settings.hidden, settings.use_bias, settings.initializer)
   engines = {}
-  for name in {arm.optimizer: None for arm in settings.arms}:
-    trainer = make_trainer(model, LOSSES[settings.loss], OPTIMIZERS[name], settings.batch_size)
+  for name in dict.fromkeys(arm.optimizer for arm in settings.arms):
+    optimizer = OPTIMIZERS[name]
+    if all(math.isinf(arm.hyper.clip_norm) for arm in settings.arms if arm.optimizer == name):
+      optimizer = without_clipping(optimizer)
+    trainer = make_trainer(model, LOSSES[settings.loss], optimizer, settings.batch_size)
     program = ensemble.make_program(trainer)
     examine = leakage.examine_group(program, look)
-    engines[name] = Engine(program, examine)
+    engines[name] = Engine(program, examine, leakage.watch_group(program, look))
   return Lab(settings, dataset, jnp.asarray(dataset.inputs), look, engines)
 
 

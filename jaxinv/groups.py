@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxinv import checkpoint, ensemble, files, leakage, recover
+from jaxinv import checkpoint, ensemble, files, leakage
 from jaxinv.experiment import Group, Lab, split_of
 from jaxinv.types import Data
 
@@ -126,13 +126,8 @@ def _watched(group: Group) -> list[int]:
 
 def _frames(lab: Lab, group: Group, progress: ensemble.Progress, data: Data) -> np.ndarray:
   """Weights of the watched class now, of each arm's first seed in the group: [1, arms, p]."""
-  program = lab.engines[group.optimizer].program
-  frames = []
-  for i in _watched(group):
-    state = ensemble.member(ensemble.STATE_AXES, progress.states, i)
-    params = program.trainer.params(state, ensemble.member(program.data_axes, data, i))
-    weights = recover.class_weights(params, data.inputs.shape[-1], lab.look.num_classes)
-    frames.append(weights[lab.settings.watch])
+  watch = lab.engines[group.optimizer].watch
+  frames = [watch(progress.states, data, i, lab.settings.watch) for i in _watched(group)]
   # A group without a first seed keeps one zero: checkpoints hold no empty arrays.
   return np.stack(jax.device_get(frames))[None] if frames else np.zeros((1, 1, 1), np.float32)
 

@@ -115,6 +115,26 @@ def examine_group(program: ensemble.Program, look: Look) -> Callable[..., Findin
   return mapped
 
 
+def watch_group(program: ensemble.Program, look: Look) -> Callable[..., Float[Array, " p"]]:
+  """Compiles a look at one class's weights of one run of a group.
+
+  Args:
+    program: the engine that trains the group.
+    look: how many classes there are.
+
+  Returns:
+    (states, data, i, class) -> the weights of the i-th run.
+  """
+
+  @jax.jit
+  def watch(states, data, i, chosen):
+    state, split = ensemble.member((ensemble.STATE_AXES, program.data_axes), (states, data), i)
+    params = program.trainer.params(state, split)
+    return recover.class_weights(params, data.inputs.shape[-1], look.num_classes)[chosen]
+
+  return watch
+
+
 @partial(jax.jit, static_argnames="look")
 def class_images(look: Look, data: Data) -> tuple[Float[Array, "k h w"], Float[Array, "k h w"]]:
   """Mean training and mean held-out image of each class, in 0..255."""

@@ -4,7 +4,9 @@ The hyperparameters are scalars of a traced program, so that one compiled progra
 A different name means a state of different shape, hence another program.
 """
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import optax
 
@@ -13,10 +15,21 @@ from jaxinv.types import Hyper
 Optimizer = Callable[[Hyper], optax.GradientTransformation]
 
 
+def _clip(norm: Any) -> optax.GradientTransformation:
+  """Clips the global norm of gradients; not at all where the bound is infinite and known before.
+
+  A traced bound is no such number, even if it will be infinite: then the gradient is read once
+  more for its norm, which is a third of the time of an SGD step on a CPU.
+  """
+  if isinstance(norm, float) and math.isinf(norm):
+    return optax.identity()
+  return optax.clip_by_global_norm(norm)
+
+
 def _coupled(hyper: Hyper, update: optax.GradientTransformation) -> optax.GradientTransformation:
   """Clips, adds the L2 penalty's gradient, then updates: the order of PyTorch's optimisers."""
   return optax.chain(
-    optax.clip_by_global_norm(hyper.clip_norm),
+    _clip(hyper.clip_norm),
     optax.add_decayed_weights(hyper.weight_decay),
     update,
   )
@@ -45,9 +58,14 @@ def adam(hyper: Hyper) -> optax.GradientTransformation:
 def adamw(hyper: Hyper) -> optax.GradientTransformation:
   """Adam with decoupled weight decay. Loshchilov & Hutter, arXiv 1711.05101."""
   return optax.chain(
-    optax.clip_by_global_norm(hyper.clip_norm),
+    _clip(hyper.clip_norm),
     optax.adamw(hyper.learning_rate, b1=hyper.momentum, weight_decay=hyper.weight_decay),
   )
+
+
+def without_clipping(optimizer: Optimizer) -> Optimizer:
+  """The same optimiser for runs none of which clips: quicker, and another program."""
+  return lambda hyper: optimizer(hyper._replace(clip_norm=math.inf))
 
 
 OPTIMIZERS: dict[str, Optimizer] = {

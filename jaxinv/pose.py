@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxinv import experiment, metrics
 from jaxinv.data import splits
 from jaxinv.experiment import Lab, Settings
 from jaxinv.groups import Host, run_groups
+from jaxinv.leakage import Look
 from jaxinv.types import Dataset
 
 
@@ -79,16 +81,19 @@ def _score(lab: Lab, images: Float[np.ndarray, "s k h w"]):
   return to_average, to_photograph, averages[0, watch], images[0, watch]
 
 
-@jax.jit
-def _own(scores: Float[Array, "k m"], labels) -> Float[Array, " m"]:
-  """Each photograph's score with its own person's image."""
-  return scores[labels, jnp.arange(len(labels))]
-
-
-def _one_seed(look, images, inputs, labels, train):
+@partial(jax.jit, static_argnames="look")
+def _one_seed(
+  look: Look,
+  images: Float[Array, "k h w"],
+  inputs: Float[Array, "n p"],
+  labels: Int[Array, " n"],
+  train: Int[Array, " m"],
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, "k h w"]]:
+  """One seed's two correlations, and its class averages in 0..255."""
   means = splits.class_means(inputs, labels, train, look.num_classes).reshape(images.shape)
   everyone = means.mean(0, keepdims=True)
   photographs = inputs[train].reshape(-1, *look.image_shape) - everyone
   to_average = jnp.diagonal(metrics.correlations(images, means - everyone)).mean()
-  to_photograph = _own(metrics.correlations(images, photographs), labels[train]).mean()
+  scores = metrics.correlations(images, photographs)
+  to_photograph = scores[labels[train], jnp.arange(len(train))].mean()
   return to_average, to_photograph, 255 * means

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxinv.errors import InputError
@@ -49,7 +50,7 @@ NORMALIZATIONS = ("min-max", "max")
 
 def find_kernels(
   params: Params, num_features: int, num_classes: int | None = None
-) -> list[Float[Array, "_ _"]]:
+) -> list[Float[Array | np.ndarray, "_ _"]]:
   """Finds the kernels that lead from the inputs to the classes, in any pytree of parameters.
 
   Two-dimensional leaves are tried in the natural order of their paths (`Dense_2` before

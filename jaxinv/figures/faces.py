@@ -64,7 +64,7 @@ def _mosaic(axis, grid: Float[np.ndarray, "r c h w"], heads, sides) -> None:
   canvas = np.full((rows, height + _GAP, columns, width + _GAP), 255.0)
   canvas[:, :height, :, :width] = grid.transpose(0, 2, 1, 3)
   picture = canvas.reshape(rows * (height + _GAP), columns * (width + _GAP))[:-_GAP, :-_GAP]
-  axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="lanczos")
+  axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
   axis.grid(False)
   for spine in axis.spines.values():
     spine.set_visible(False)
