@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxinv import stats
+from jaxinv.experiment import Arm
 from jaxinv.figures import faces as figures
 from jaxinv.figures.common import save
 from jaxinv.outcome import Outcome
 from jaxinv.pose import PoseSweep
 from jaxinv.report import Picture, Section, Table, write_report
-from jaxinv.types import Dataset
+from jaxinv.types import Dataset, Hyper
 
 # Below this much centred correlation a picture reads as noise to most people, above the other as
 # a face; only words hang on it, no number does.
@@ -26,6 +27,7 @@ class Story(NamedTuple):
     summary: its means and intervals.
     config: what config.json holds.
     people: classes shown first; the watched one leads.
+    arms: the ways of training.
     command: the command line that makes this run.
     pose: the sweep over pose, where one was made.
   """
@@ -35,6 +37,7 @@ class Story(NamedTuple):
   summary: Mapping
   config: Mapping
   people: Sequence[int]
+  arms: Sequence[Arm]
   command: str
   pose: PoseSweep | None = None
 
@@ -186,7 +189,24 @@ def _people_section(story: Story, pictures: Mapping[str, Picture]) -> Section:
     "The people are chosen by how much their photographs differ among themselves: least, middle "
     "and most.",
   ]
-  return Section("The faces in the weights", text, [pictures["people"], pictures["training"]])
+  pictures = [pictures["people"], pictures["training"]]
+  return Section("The faces in the weights", text, pictures, [_arms_table(story)])
+
+
+def _arms_table(story: Story) -> Table:
+  """How each arm was trained; what has its default value is left blank."""
+  usual = Hyper()
+  rows = [
+    (arm.name, arm.optimizer, f"{arm.hyper.learning_rate:g}")
+    + tuple(_unusual(arm.hyper, usual, name) for name in Hyper._fields[1:])
+    for arm in story.arms
+  ]
+  return Table("The arms.", ("arm", "optimizer", *Hyper._fields), rows)
+
+
+def _unusual(hyper: Hyper, usual: Hyper, name: str) -> str:
+  value = getattr(hyper, name)
+  return "" if value == getattr(usual, name) else f"{value:g}"
 
 
 def _measures_section(story: Story, pictures: Mapping[str, Picture]) -> Section:

@@ -123,7 +123,9 @@ def _main(argv: Sequence[str]) -> None:
     if poses:
       results.write_pose(out_dir, poses)
     command = shlex.join(["python", "-m", "launch.faces", *argv])
-    story = faces_report.Story(dataset, found, summary, config, people, command, poses)
+    story = faces_report.Story(
+      dataset, found, summary, config, people, settings.arms, command, poses
+    )
     page = faces_report.write_page(out_dir, story)
     results.finish(out_dir, config)
   _print_summary(summary)

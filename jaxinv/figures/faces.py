@@ -241,7 +241,7 @@ def pose_figure(
   for i, (name, values) in enumerate(measures.items()):
     axes[0][1].plot(poses, values, ".", color=colour(i), alpha=0.35, ms=5)
     axes[0][1].plot(poses, values.mean(1), "-", color=colour(i), label=name)
-  axes[0][1].set_xlabel("scale of the pose variation (0: all of a person's photographs frontal)")
+  axes[0][1].set_xlabel("scale of the pose variation (0: all frontal)")
   axes[0][1].set_ylabel("mean over people, one dot a seed")
   axes[0][1].legend()
   return figure
