@@ -195,18 +195,18 @@ def _people_section(story: Story, pictures: Mapping[str, Picture]) -> Section:
 
 def _arms_table(story: Story) -> Table:
   """How each arm was trained; what has its default value is left blank."""
-  usual = Hyper()
-  rows = [
-    (arm.name, arm.optimizer, f"{arm.hyper.learning_rate:g}")
-    + tuple(_unusual(arm.hyper, usual, name) for name in Hyper._fields[1:])
-    for arm in story.arms
-  ]
+
+  def row(arm: Arm) -> tuple[str, ...]:
+    return (arm.name, arm.optimizer, *(_unusual(arm.hyper, name) for name in Hyper._fields))
+
+  rows = [row(arm) for arm in story.arms]
   return Table("The arms.", ("arm", "optimizer", *Hyper._fields), rows)
 
 
-def _unusual(hyper: Hyper, usual: Hyper, name: str) -> str:
+def _unusual(hyper: Hyper, name: str) -> str:
   value = getattr(hyper, name)
-  return "" if value == getattr(usual, name) else f"{value:g}"
+  usual = name != "learning_rate" and value == getattr(Hyper(), name)
+  return "" if usual else f"{value:g}"
 
 
 def _measures_section(story: Story, pictures: Mapping[str, Picture]) -> Section:
