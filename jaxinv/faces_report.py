@@ -97,6 +97,13 @@ def draw(folder: Path, story: Story) -> dict[str, Picture]:
     )
     for name, (figure, caption) in pictures.items()
   }
+  if story.config["flags"]["hidden"]:
+    figure = figures.units_figure(outcome, story.dataset.image_shape)
+    drawn["units"] = Picture(
+      save(figure, folder / "units.png"),
+      "Units of the first layer of the first seed as images, those that moved most; for each arm "
+      "as they are, and what training changed in them.",
+    )
   animation = folder / "training.gif"
   figures.write_animation(animation, outcome, outcome.train_means[0, story.people[0]])
   drawn["training"] = Picture(animation, f"{watched}'s face appears in the weights, step by step.")
@@ -186,11 +193,20 @@ def _people_section(story: Story, pictures: Mapping[str, Picture]) -> Section:
     "initial weights W0 too, say because the model was fine-tuned from a published one. Where W "
     "looks like noise and W - W0 like a face, the noise is the initial weights: **the face is "
     "covered, not gone**.",
-    "The people are chosen by how much their photographs differ among themselves: least, middle "
-    "and most.",
   ]
-  pictures = [pictures["people"], pictures["training"]]
-  return Section("The faces in the weights", text, pictures, [_arms_table(story)])
+  if not story.config["flags"]["people"]:
+    text.append(
+      "The people are chosen by how much their photographs differ among themselves: least, middle "
+      "and most."
+    )
+  shown = [pictures["people"], pictures["training"]]
+  if "units" in pictures:
+    text.append(
+      "These models have hidden layers: W is then the product of all kernels, that is each class's "
+      "sum of the first layer's units, weighted by the layers after it."
+    )
+    shown.append(pictures["units"])
+  return Section("The faces in the weights", text, shown, [_arms_table(story)])
 
 
 def _arms_table(story: Story) -> Table:

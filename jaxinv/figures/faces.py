@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxinv import recover
 from jaxinv.figures.common import colour, new_figure
 from jaxinv.files import write_file
 from jaxinv.outcome import ArmOutcome, Outcome
@@ -72,6 +73,40 @@ def _mosaic(axis, grid: Float[np.ndarray, "r c h w"], heads, sides) -> None:
   axis.tick_params(length=0)
   axis.set_xticks([(i + 0.5) * (width + _GAP) for i in range(columns)], heads, fontsize=8)
   axis.set_yticks([(i + 0.5) * (height + _GAP) for i in range(rows)], sides, fontsize=8)
+
+
+def units_figure(outcome: Outcome, image_shape: tuple[int, int], most: int = 10) -> Figure:
+  """The first layer's units of the first seed that moved most, as images: W above, W - W0 below.
+
+  Args:
+    outcome: of an experiment with hidden layers.
+    image_shape: (h, w) of an image.
+    most: how many units to show.
+
+  Returns:
+    The figure.
+  """
+  rows, sides = [], []
+  for name, arm in outcome.arms.items():
+    now, start = (np.asarray(recover.units(_params(arm, p), image_shape)) for p in _PARAMS)
+    moved = np.square(np.nan_to_num(now - start)).sum((1, 2))
+    chosen = np.argsort(-moved, kind="stable")[:most]
+    for images, word in ((now, "W"), (now - start, "W - W0")):
+      rows.append([_min_max(image.ravel()).reshape(image_shape) for image in images[chosen]])
+      sides.append(f"{name}\n{word}")
+  grid = np.array(rows)
+  size = (grid.shape[1] + 0.8, len(rows) * image_shape[0] / image_shape[1] + 0.4)
+  figure, axes = new_figure(1, 1, size)
+  _mosaic(axes[0][0], grid, [""] * grid.shape[1], sides)
+  return figure
+
+
+_PARAMS = ("params/", "init_params/")
+
+
+def _params(arm: ArmOutcome, prefix: str) -> dict[str, np.ndarray]:
+  """All parameters of the first seed, by path."""
+  return {name: x[0] for name, x in arm.arrays.items() if name.startswith(prefix)}
 
 
 def _displayable(images: Float[np.ndarray, "*k h w"]) -> Float[np.ndarray, "*k h w"]:
