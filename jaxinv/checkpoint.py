@@ -62,7 +62,7 @@ def restore(folder: Path, template: Any, say: Callable[[str], None]) -> Any | No
       like, structure = jax.tree.flatten(template)
       return structure.unflatten([_like(x, y) for x, y in zip(leaves, like, strict=True)])
     except (OSError, ValueError, KeyError) as error:
-      say(f"checkpoint {path} is damaged ({error}); the one before it is used")
+      say(f"checkpoint {path} is damaged ({error}); the one before it, if any, is used")
       shutil.rmtree(path, ignore_errors=True)
   return None
 

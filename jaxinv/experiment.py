@@ -199,9 +199,14 @@ def plan(lab: Lab) -> list[Group]:
   for name, engine in lab.engines.items():
     arms = [i for i, arm in enumerate(lab.settings.arms) if arm.optimizer == name]
     runs = [(arm, seed) for arm in arms for seed in range(lab.settings.num_seeds)]
-    width = lab.settings.width or ensemble.fit_width(
-      engine.program, lab.settings.arms[arms[0]].hyper, split_of(lab, [0])
-    )
+    hyper, one = lab.settings.arms[arms[0]].hyper, split_of(lab, [0])
+    need, memory = ensemble.run_bytes(engine.program, hyper, one), ensemble.device_memory()
+    if need > memory:
+      raise InputError(
+        f"a single model takes about {need / 1e9:.1f} GB to train, of the {memory / 1e9:.1f} GB "
+        "there are: give smaller layers or fewer examples"
+      )
+    width = lab.settings.width or ensemble.fit_width(engine.program, hyper, one)
     width = min(width, len(runs))
     for members in ensemble.divide(len(runs), width):
       chosen = tuple(runs[i] for i in members)

@@ -1,16 +1,16 @@
 """The folder of a run: what it is asked, what came out, and whether it is whole.
 
-The contract is INTERFACE in BUILD.md: config.json, metrics.csv, summary.json, recovered/,
-weights/, history.npz, figures/, report.html, checkpoints/.
+What each file holds is in BUILD.md, under "The run's folder".
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,11 @@ from jaxinv.errors import InputError
 from jaxinv.outcome import Outcome, summarize
 from jaxinv.pose import PoseSweep
 from jaxinv.types import Dataset
+
+try:
+  import fcntl
+except ImportError:  # On Windows, where nothing keeps two processes apart.
+  fcntl = None
 
 CHECKPOINTS = "checkpoints"
 # All that a run may write, and so all that --overwrite may remove.
@@ -114,7 +119,8 @@ def open_folder(
   try:
     out_dir.mkdir(parents=True, exist_ok=True)
     if overwrite:
-      _remove_run(out_dir)
+      # Without a configuration nothing here is known to be a run's, but for checkpoints.
+      _remove_run(out_dir, _OWN if (out_dir / "config.json").exists() else (CHECKPOINTS,))
     files.write_json(out_dir / "config.json", config)
   except OSError as error:
     raise InputError(
@@ -126,12 +132,19 @@ def open_folder(
 def _read_config(out_dir: Path, overwrite: bool) -> dict | None:
   try:
     config = json.loads((out_dir / "config.json").read_text())
+    if isinstance(config, dict) and config and not {"command", "flags"} & set(config):
+      raise InputError(
+        f"{out_dir / 'config.json'} is of no run of jaxinv: give another --out_dir, nothing here "
+        "is touched"
+      )
     if not isinstance(config, dict) or not isinstance(config.get("flags"), dict):
       raise ValueError("it describes no run")
     return config
   except (FileNotFoundError, NotADirectoryError):
     return None
-  except (OSError, ValueError) as error:
+  except InputError:
+    raise
+  except (OSError, ValueError, RecursionError) as error:
     if overwrite:
       return None
     raise InputError(
@@ -160,12 +173,34 @@ def _refuse_difference(out_dir: Path, earlier: dict, config: dict, free: Sequenc
       )
 
 
-def _remove_run(out_dir: Path) -> None:
-  for path in (out_dir / name for name in _OWN):
+def _remove_run(out_dir: Path, names: Sequence[str]) -> None:
+  for path in (out_dir / name for name in names):
     if path.is_dir() and not path.is_symlink():
       shutil.rmtree(path)
     else:
       path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def working_in(out_dir: Path) -> Iterator[None]:
+  """Holds a run's folder, so that no second process writes there.
+
+  Raises:
+    InputError: another process holds it.
+  """
+  if fcntl is None:
+    yield
+    return
+  path = out_dir / ".lock"
+  with open(path, "w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      raise InputError(
+        f"another process is at work in {out_dir}: wait for it, or give another --out_dir"
+      ) from None
+    yield
+    path.unlink(missing_ok=True)
 
 
 def finish(out_dir: Path, config: dict) -> None:

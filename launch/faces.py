@@ -89,7 +89,7 @@ flags.DEFINE_list(
   flag_values=FLAGS,
 )
 flags.DEFINE_integer(
-  "pose_seeds", 4, "Seeds of each scale of --pose_sweep.", lower_bound=1, flag_values=FLAGS
+  "pose_seeds", 4, "Seeds of each scale of --pose_sweep.", 1, 10**6, flag_values=FLAGS
 )
 
 
@@ -105,15 +105,19 @@ def _main(argv: Sequence[str]) -> None:
   settings = _settings(watch=people[0])
   lab = experiment.make_lab(settings, dataset)
   sweep = _sweep_settings(settings)
+  groups = experiment.plan(lab)
   config = results.configuration("launch.faces", shared.values(FLAGS), dataset)
   out_dir = Path(FLAGS.out_dir)
   results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
 
-  groups = experiment.plan(lab)
   work = settings.steps * settings.num_seeds * len(settings.arms)
   if sweep:
     work += sweep.steps * sweep.num_seeds * len(FLAGS.pose_sweep)
-  with ProgressBar(work, "run-steps") as bar, shared.StopSignal() as stop:
+  with (
+    results.working_in(out_dir),
+    ProgressBar(work, "run-steps") as bar,
+    shared.StopSignal() as stop,
+  ):
     host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
     trained = run_groups(lab, groups, out_dir / results.CHECKPOINTS, host)
     poses = pose.sweep(sweep, _poses(), _posed, host) if sweep else None

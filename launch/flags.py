@@ -4,17 +4,20 @@ Each command has its own set of flags, not absl's global one, so that commands c
 and run side by side in one process.
 """
 
+import contextlib
+import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
 
+from jaxinv import ensemble
 from jaxinv.data.att import download_att, load_att
 from jaxinv.data.synthetic import synthetic_faces
 from jaxinv.errors import InputError
@@ -122,6 +125,12 @@ def load_dataset(f: flags.FlagValues) -> Dataset:
 
 def draw_faces(f: flags.FlagValues, pose: float) -> Dataset:
   """Draws the synthetic faces that the flags name, with another scale of pose."""
+  need = f.num_people * f.images_per_person * 112 * 92 * 4
+  if need > ensemble.device_memory() / 4:
+    raise InputError(
+      f"{f.num_people} people with {f.images_per_person} images each take {need / 1e9:.0f} GB: "
+      "give a smaller --num_people or --images_per_person"
+    )
   return synthetic_faces(
     f.data_seed, num_people=f.num_people, images_per_person=f.images_per_person, pose=pose
   )
@@ -238,15 +247,43 @@ def run(main: Callable[[], None], f: flags.FlagValues, about: str, argv: Sequenc
     extra = f(["command", *argv])[1:]
     if extra:
       raise InputError(f"unknown argument '{extra[0]}': flags look like --name=value")
+    _check_numbers(f)
     _configure_jax(f)
-    main()
+    with _term_interrupts():
+      main()
+  except BrokenPipeError:
+    # Whoever read what is printed has gone; the run's files are what counts.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except (InputError, flags.Error) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
   except (Stopped, KeyboardInterrupt) as stop:
-    print(f"{stop or 'stopped'}; the same command goes on from there", file=sys.stderr)
+    print(f"{str(stop) or 'stopped'}; the same command goes on from there", file=sys.stderr)
     return STOPPED
   return 0
+
+
+def _check_numbers(f: flags.FlagValues) -> None:
+  """Refuses what bounds let through: numbers that are none, and a folder without a name."""
+  for name in f:
+    if isinstance(f[name].value, float) and not math.isfinite(f[name].value):
+      raise InputError(f"--{name}: {f[name].value} makes no sense: give a finite number")
+  if not f.out_dir.strip():
+    raise InputError("--out_dir is empty: name a folder")
+
+
+@contextlib.contextmanager
+def _term_interrupts() -> Iterator[None]:
+  """Lets SIGTERM end a command as Ctrl-C does, wherever it is; see `StopSignal` for training."""
+  try:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  except ValueError:  # Not the main thread, where no signal arrives either.
+    yield
+    return
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 def _configure_jax(f: flags.FlagValues) -> None:

@@ -78,7 +78,7 @@ flags.DEFINE_float(
 # Flags of the commands for images that have no meaning here: another value than the default is a
 # misunderstanding.
 _UNUSED = (
-  *("holdout", "fixed_split", "download"),
+  *("holdout", "fixed_split", "download", "data_dir"),
   *("data_seed", "pose", "num_people", "images_per_person"),
 )
 
@@ -96,6 +96,7 @@ def _main(argv: Sequence[str]) -> None:
   out_dir = Path(FLAGS.out_dir)
   results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
   with (
+    results.working_in(out_dir),
     ProgressBar(settings.steps * settings.num_seeds, "run-steps") as bar,
     shared.StopSignal() as stop,
   ):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxinv import results
 from launch import faces
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,6 +223,11 @@ def test_other_ways_to_train_run_through(extra, tmp_path):
     (["--people=nobody"], "nobody"),
     (["--pose=-1"], "pose"),
     (["--pose_sweep=0,far"], "far"),
+    (["--checkpoint_seconds=nan"], "checkpoint_seconds"),
+    (["--pose=inf"], "pose"),
+    (["--pose_seeds=99999999999"], "pose_seeds"),
+    (["--num_people=10000", "--images_per_person=10000"], "num_people"),
+    (["--hidden=65536,65536,65536"], "single model"),
     (["--frobnicate=1"], "frobnicate"),
     (["stray"], "stray"),
   ],
@@ -238,6 +244,26 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, capsys):
   (tmp_path / "file").write_text("in the way")
   assert run_small(tmp_path / "file" / "run") == 1
   assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_folder_that_another_process_works_in_is_refused(tmp_path, capsys):
+  out_dir = tmp_path / "run"
+  out_dir.mkdir()
+  with results.working_in(out_dir):
+    assert run_small(out_dir) == 1
+  assert "another process" in capsys.readouterr().err
+  assert run_small(out_dir) == 0
+
+
+def test_overwrite_touches_no_folder_of_somebody_else(tmp_path, capsys):
+  (tmp_path / "config.json").write_text('{"name": "mine"}')
+  (tmp_path / "figures").mkdir()
+  (tmp_path / "figures" / "thesis.png").write_text("mine")
+  assert run_small(tmp_path, "--overwrite") == 1
+  assert "is of no run" in capsys.readouterr().err
+  (tmp_path / "config.json").unlink()
+  assert run_small(tmp_path, "--overwrite") == 0
+  assert (tmp_path / "figures" / "thesis.png").read_text() == "mine"
 
 
 def test_help_explains_every_flag_and_succeeds(capsys):

@@ -246,6 +246,8 @@ def _decode_people(files: list[PgmFile], root: str) -> Dataset:
       labels.append(label)
   count = Counter(folder[-1] for folder in people)
   names = tuple(name[-1] if count[name[-1]] == 1 else "/".join(name) for name in people)
+  # Folders may be named in bytes that are no text; what is shown and written must be.
+  names = tuple(name.encode("utf-8", "replace").decode() for name in names)
   return Dataset(np.stack(rows), np.array(labels, np.int32), len(people), first[1], names)
 
 

@@ -15,8 +15,9 @@ def check_split(dataset: Dataset, holdout: int) -> None:
   smallest = int(counts.argmin())
   if counts[smallest] <= holdout:
     raise InputError(
-      f"class '{dataset.names[smallest]}' has {counts[smallest]} examples, too few to hold out "
-      f"{holdout} and train on the rest: give --holdout={max(counts[smallest] - 1, 0)} or less"
+      f"class '{dataset.names[smallest]}' has {counts[smallest]} of the examples, too few to hold "
+      f"out {holdout} and train on the rest: give a --holdout below {counts[smallest]}, or leave "
+      "the class out"
     )
 
 

@@ -71,8 +71,10 @@ def _mosaic(axis, grid: Float[np.ndarray, "r c h w"], heads, sides) -> None:
     spine.set_visible(False)
   axis.xaxis.tick_top()
   axis.tick_params(length=0)
-  axis.set_xticks([(i + 0.5) * (width + _GAP) for i in range(columns)], heads, fontsize=8)
-  axis.set_yticks([(i + 0.5) * (height + _GAP) for i in range(rows)], sides, fontsize=8)
+  # Names are shown as they are: a dollar sign in one is no formula.
+  look = {"fontsize": 8, "parse_math": False}
+  axis.set_xticks([(i + 0.5) * (width + _GAP) for i in range(columns)], heads, **look)
+  axis.set_yticks([(i + 0.5) * (height + _GAP) for i in range(rows)], sides, **look)
 
 
 def units_figure(outcome: Outcome, image_shape: tuple[int, int], most: int = 10) -> Figure:
