@@ -162,7 +162,7 @@ def units(params: Params, image_shape: tuple[int, int]) -> Float[Array, "u h w"]
     InputError: no kernel takes images of this shape.
   """
   first = find_kernels(params, image_shape[0] * image_shape[1])[0]
-  return first.T.reshape(-1, *image_shape)
+  return jnp.asarray(first).T.reshape(-1, *image_shape)
 
 
 def reshape(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:

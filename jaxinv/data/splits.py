@@ -14,10 +14,11 @@ def check_split(dataset: Dataset, holdout: int) -> None:
   counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
   smallest = int(counts.argmin())
   if counts[smallest] <= holdout:
+    count = counts[smallest]
     raise InputError(
-      f"class '{dataset.names[smallest]}' has {counts[smallest]} of the examples, too few to hold "
-      f"out {holdout} and train on the rest: give a --holdout below {counts[smallest]}, or leave "
-      "the class out"
+      f"class '{dataset.names[smallest]}' has {count} example{'s' if count != 1 else ''}, too few "
+      f"to hold out {holdout} and train on the rest: give --holdout={max(count - 1, 0)} "
+      f"{'or less ' if count > 1 else ''}or leave the class out"
     )
 
 
