@@ -78,7 +78,7 @@ flags.DEFINE_float(
 # Flags of the commands for images that have no meaning here: another value than the default is a
 # misunderstanding.
 _UNUSED = (
-  *("holdout", "fixed_split", "download", "data_dir"),
+  *("holdout", "fixed_split", "download"),
   *("data_seed", "pose", "num_people", "images_per_person"),
 )
 
