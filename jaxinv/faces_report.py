@@ -10,7 +10,7 @@ from jaxinv.figures import faces as figures
 from jaxinv.figures.common import save
 from jaxinv.outcome import Outcome
 from jaxinv.pose import PoseSweep
-from jaxinv.report import Picture, Section, Table, write_report
+from jaxinv.report import Picture, Section, Table, run_section, write_report
 from jaxinv.types import Dataset, Hyper
 
 # Below this much centred correlation a picture reads as noise to most people, above the other as
@@ -300,16 +300,9 @@ def _number(value: float | None) -> str:
 
 
 def _run_section(story: Story) -> Section:
-  config = story.config
-  rows = [("command", story.command)]
-  rows += [(name, str(version)) for name, version in config["versions"].items()]
-  rows += [("device", f"{config['device']['count']} x {config['device']['kind']}")]
-  rows += [("precision", config["precision"]), ("git revision", str(config["git_revision"]))]
-  rows += [(f"--{name}", str(value)) for name, value in config["flags"].items()]
-  text = [f"This page is made by **{story.command}**."]
-  if config["flags"]["dataset"] == "att":
-    text.append(
-      "The photographs are the AT&T Database of Faces: credit AT&T Laboratories Cambridge "
-      "(F. Samaria and A. Harter, 1994)."
-    )
-  return Section("This run", text, tables=[Table("", ("what", "value"), rows)], folded=True)
+  credit = (
+    "The photographs are the AT&T Database of Faces: credit AT&T Laboratories Cambridge "
+    "(F. Samaria and A. Harter, 1994)."
+  )
+  credits = [credit] if story.config["flags"]["dataset"] == "att" else []
+  return run_section(story.command, story.config, credits)

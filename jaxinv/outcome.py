@@ -1,6 +1,6 @@
 """The results of all groups put together: by arm, over all seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -159,21 +159,32 @@ def summarize(outcome: Outcome) -> dict:
     is one image from n seeds and has no interval over seeds: low and high are None, as they are
     where a single seed counts.
   """
-  summary = {}
-  for name, arm in outcome.arms.items():
-    table: dict[str, dict] = {attack: {} for attack in arm.measures}
-    rows = [
-      (attack, metric, values[np.isfinite(values)])
-      for attack, measures in arm.measures.items()
-      for metric, values in measures.items()
-    ]
-    for size in {len(values) for *_, values in rows if len(values)}:
-      same = [row for row in rows if len(row[2]) == size]
-      intervals = stats.bootstrap_intervals(np.stack([values for *_, values in same]))
-      for (attack, metric, _), interval in zip(same, intervals, strict=True):
-        n = int(arm.healthy.sum()) if attack == "seed_mean" else interval.n
-        table[attack][metric] = interval._replace(n=n)._asdict()
-    diverged = [int(seed) for seed in np.flatnonzero(~arm.healthy)]
-    summary[name] = {attack: table[attack] for attack in table if table[attack]}
-    summary[name]["diverged"] = diverged
-  return summary
+  return {name: summarize_arm(arm.measures, arm.healthy) for name, arm in outcome.arms.items()}
+
+
+def summarize_arm(
+  measures: Mapping[str, Mapping[str, Float[np.ndarray, " _"]]], healthy: Bool[np.ndarray, " s"]
+) -> dict:
+  """One arm's part of the summary; see `summarize`.
+
+  Args:
+    measures: by attack, by name, one value a seed; what is not finite is left out.
+    healthy: which seeds did not diverge.
+
+  Returns:
+    {attack: {metric: {mean, low, high, n}}, "diverged": [seeds]}.
+  """
+  table: dict[str, dict] = {attack: {} for attack in measures}
+  rows = [
+    (attack, metric, values[np.isfinite(values)])
+    for attack, named in measures.items()
+    for metric, values in named.items()
+  ]
+  for size in {len(values) for *_, values in rows if len(values)}:
+    same = [row for row in rows if len(row[2]) == size]
+    intervals = stats.bootstrap_intervals(np.stack([values for *_, values in same]))
+    for (attack, metric, _), interval in zip(same, intervals, strict=True):
+      n = int(healthy.sum()) if attack == "seed_mean" else interval.n
+      table[attack][metric] = interval._replace(n=n)._asdict()
+  diverged = [int(seed) for seed in np.flatnonzero(~healthy)]
+  return {attack: table[attack] for attack in table if table[attack]} | {"diverged": diverged}

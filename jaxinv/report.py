@@ -2,7 +2,7 @@
 
 import base64
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,26 @@ class Section(NamedTuple):
   pictures: Sequence[Picture] = ()
   tables: Sequence[Table] = ()
   folded: bool = False
+
+
+def run_section(command: str, config: Mapping, text: Sequence[str] = ()) -> Section:
+  """How the page was made: the command, versions, device and every flag, folded.
+
+  Args:
+    command: the command line.
+    config: what config.json holds.
+    text: further paragraphs, such as credits.
+
+  Returns:
+    The section.
+  """
+  rows = [("command", command)]
+  rows += [(name, str(version)) for name, version in config["versions"].items()]
+  rows += [("device", f"{config['device']['count']} x {config['device']['kind']}")]
+  rows += [("precision", config["precision"]), ("git revision", str(config["git_revision"]))]
+  rows += [(f"--{name}", str(value)) for name, value in config["flags"].items()]
+  text = [f"This page is made by **{command}**.", *text]
+  return Section("This run", text, tables=[Table("", ("what", "value"), rows)], folded=True)
 
 
 def write_report(path: Path, title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxinv import checkpoint, ensemble, recover, stats
+from jaxinv import checkpoint, ensemble, recover
 from jaxinv.groups import Host, Stopped
 from jaxinv.toy import FEATURES, Engine, Settings, draw, make_engine
 from jaxinv.types import Record
@@ -174,26 +174,3 @@ def _normalize(
 
 def _norm(matrices: Float[np.ndarray, "s p k"]) -> Float[np.ndarray, " s"]:
   return np.sqrt(np.square(matrices, dtype=np.float64).sum((1, 2)))
-
-
-def summarize(name: str, outcome: Outcome) -> dict:
-  """Means over the seeds that did not diverge, with 95 % bootstrap intervals.
-
-  Args:
-    name: the arm's.
-    outcome: of its run.
-
-  Returns:
-    {arm: {attack: {metric: {mean, low, high, n}}, "diverged": [seeds]}}; what no seed has is
-    left out.
-  """
-  table: dict = {}
-  for attack, measures in outcome.measures.items():
-    finite = {metric: values[np.isfinite(values)] for metric, values in measures.items()}
-    table[attack] = {
-      metric: stats.bootstrap_intervals(values[None])[0]._asdict()
-      for metric, values in finite.items()
-      if len(values)
-    }
-  table = {attack: metrics for attack, metrics in table.items() if metrics}
-  return {name: table | {"diverged": [int(seed) for seed in np.flatnonzero(~outcome.healthy)]}}

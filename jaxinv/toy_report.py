@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from jaxinv.figures import toy as figures
 from jaxinv.figures.common import save
-from jaxinv.report import Picture, Section, Table, write_report
+from jaxinv.report import Picture, Section, Table, run_section, write_report
 from jaxinv.toy import FEATURES, Settings
 from jaxinv.toy_groups import Outcome
 
@@ -51,7 +51,11 @@ def write_page(out_dir: Path, story: Story) -> Path:
   Returns:
     The page's path.
   """
-  sections = [_open_section(story), _numbers_section(story), _run_section(story)]
+  sections = [
+    _open_section(story),
+    _numbers_section(story),
+    run_section(story.command, story.config),
+  ]
   if story.outcome.healthy[: story.settings.kept].any():
     shown = _draw(out_dir / "figures", story)
     sections = [_weights_section(story, shown[0]), _recovered_section(story, shown[1]), *sections]
@@ -234,14 +238,3 @@ def _numbers_section(story: Story) -> Section:
   head = ("attack", "metric", "mean", "low", "high", "seeds")
   table = Table("Means over seeds, 95 % bootstrap intervals (BCa).", head, rows)
   return Section("All numbers", tables=[table], folded=True)
-
-
-def _run_section(story: Story) -> Section:
-  config = story.config
-  rows = [("command", story.command)]
-  rows += [(name, str(version)) for name, version in config["versions"].items()]
-  rows += [("device", f"{config['device']['count']} x {config['device']['kind']}")]
-  rows += [("precision", config["precision"]), ("git revision", str(config["git_revision"]))]
-  rows += [(f"--{name}", str(value)) for name, value in config["flags"].items()]
-  text = [f"This page is made by **{story.command}**."]
-  return Section("This run", text, tables=[Table("", ("what", "value"), rows)], folded=True)

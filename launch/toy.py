@@ -22,6 +22,7 @@ from jaxinv import files, results, toy_groups, toy_report
 from jaxinv.errors import InputError
 from jaxinv.experiment import Arm
 from jaxinv.groups import Host
+from jaxinv.outcome import summarize_arm
 from jaxinv.toy import Settings, check, draw
 from jaxinv.toy_groups import Outcome
 from launch import flags as shared
@@ -178,7 +179,7 @@ def _write(out_dir: Path, settings: Settings, outcome: Outcome) -> dict:
   }
   files.write_npz(out_dir / "trajectory.npz", arrays)
   results.write_metrics(out_dir, {settings.arm.name: outcome.measures})
-  summary = toy_groups.summarize(settings.arm.name, outcome)
+  summary = {settings.arm.name: summarize_arm(outcome.measures, outcome.healthy)}
   files.write_json(out_dir / "summary.json", summary)
   return summary
 
