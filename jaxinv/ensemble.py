@@ -1,42 +1,44 @@
 """Many models at once: the only module that knows there is more than one.
 
 It maps the functions of a `Trainer` over runs (a run is one seed under one set of
-hyperparameters), in groups of equal width so that one compiled program serves them all, and
-drives each group from a host loop over jitted chunks of steps. Nothing is printed or saved here:
-the caller looks in after every chunk.
+hyperparameters), in groups of equal width so that one compiled program serves them all. Each local
+device trains its part of a group, with no word between them, and a host loop drives the group over
+jitted chunks of steps. Nothing is printed or saved here: the caller looks in after every chunk.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Key
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
 
 from jaxinv import train
 from jaxinv.data import splits
 from jaxinv.train import Trainer
-from jaxinv.types import Data, Dataset, Hyper, Record, TrainState
+from jaxinv.types import Data, Hyper, Record, TrainState
 
 Run = TypeVar("Run")  # Whatever names a run.
 
 # What has an axis of runs. The examples are shared; the step is the same for all, and not being
 # mapped lets a program branch on it.
-SHARED_DATA = Data(inputs=None, labels=None, train=0, holdout=0)
+SHARED_DATA = Data(inputs=None, labels=None, train=0, holdout=0, keep=0, gram=None)
 OWN_DATA = Data(inputs=0, labels=None, train=None, holdout=None)
 STATE_AXES = TrainState(params=0, opt_state=0, step=None, key=0, order=0)
 
 # Labels of the streams drawn from a seed's key.
 _SPLIT, _TRAIN = 0, 1
 
-
-# Beyond this many models a device is busy all the time, and a wider group only takes more memory
-# and, where the last one is not full, more padding.
-_LARGEST_WIDTH = 64
+# On a CPU the states of the runs that step side by side should about fit a core's own cache:
+# measured, see BUILD.md. Elsewhere all of a group step side by side.
+_CACHED_BYTES = 2**20
+ALL = 10**9  # For `block`: all runs of a device, however many.
+# Wider groups only take memory: the device is busy, and the host's work between chunks is small.
+_WIDEST_ON_CPU, _WIDEST = 128, 1024
 
 
 class Program(NamedTuple):
@@ -48,6 +50,7 @@ class Program(NamedTuple):
     evaluate: (states, data) -> record.
     trainer: the engine for one model that these map.
     data_axes: which leaves of the data have an axis of runs.
+    devices: the devices that share a group's runs.
   """
 
   init: Callable[..., TrainState]
@@ -55,6 +58,7 @@ class Program(NamedTuple):
   evaluate: Callable[..., Record]
   trainer: Trainer
   data_axes: Data
+  devices: tuple[jax.Device, ...]
 
 
 class Progress(NamedTuple):
@@ -69,28 +73,177 @@ class Progress(NamedTuple):
   history: Record
 
 
-def make_program(trainer: Trainer, data_axes: Data = SHARED_DATA) -> Program:
+def make_program(
+  trainer: Trainer,
+  data_axes: Data = SHARED_DATA,
+  devices: Sequence[jax.Device] | None = None,
+  block: int = 0,
+) -> Program:
   """Maps a trainer over runs and compiles it, once for each chunk length and width.
 
   Args:
     trainer: the engine for one model.
     data_axes: which leaves of the data have an axis of runs.
+    devices: those that share a group's runs; all of this process's own if not given.
+    block: how many of a device's runs step side by side; 0 for as many as suit the device.
 
   Returns:
     The program. Nothing is compiled before its first call.
   """
-  init = jax.vmap(trainer.init, in_axes=(0, 0, data_axes), out_axes=STATE_AXES)
+  devices = tuple(devices or jax.local_devices())
+  start_axes = (0, 0, data_axes)
+
+  def init(*args):
+    # One after another: drawing initial weights takes several times their memory.
+    states = in_turn(trainer.init, start_axes)(*args)
+    return states._replace(step=states.step[0])
+
   evaluate = jax.vmap(trainer.evaluate, in_axes=(STATE_AXES, data_axes))
 
   def advance(states, hypers, data, num_steps):
-    steps = partial(train.run, trainer, num_steps=num_steps)
-    mapped = jax.vmap(steps, in_axes=(STATE_AXES, 0, data_axes), out_axes=(STATE_AXES, 0))
-    states, info = mapped(states, hypers, data)
-    record = evaluate(states, data)
-    return states, record._replace(finite=record.finite & jnp.isfinite(info.loss).all(1))
+    axes, ends = (STATE_AXES, 0, data_axes), (STATE_AXES, 0)
 
-  advance = jax.jit(advance, static_argnames="num_steps", donate_argnums=0)
-  return Program(jax.jit(init), advance, jax.jit(evaluate), trainer, data_axes)
+    def one(state, hyper, data):
+      # The steps' losses are not looked at, and so not computed.
+      state, _ = train.run(trainer, state, hyper, data, num_steps)
+      return state, trainer.evaluate(state, data)
+
+    side_by_side = jax.vmap(one, in_axes=axes, out_axes=ends)
+    size = block or _suitable_block(states, devices[0])
+    one_device = in_blocks(side_by_side, axes, ends, size)
+    return over_devices(one_device, axes, ends, devices)(states, hypers, data)
+
+  return Program(
+    init=jax.jit(over_devices(init, start_axes, STATE_AXES, devices)),
+    advance=jax.jit(advance, static_argnames="num_steps", donate_argnums=0),
+    evaluate=jax.jit(over_devices(evaluate, (STATE_AXES, data_axes), 0, devices)),
+    trainer=trainer,
+    data_axes=data_axes,
+    devices=devices,
+  )
+
+
+def _suitable_block(states: TrainState, device: jax.Device) -> int:
+  """How many runs should step side by side; see `_CACHED_BYTES`."""
+  if device.platform != "cpu":
+    return states.key.shape[0]
+  return max(1, _CACHED_BYTES * states.key.shape[0] // max(1, _bytes(states)))
+
+
+def _bytes(states: TrainState) -> int:
+  leaves = jax.tree.leaves((states.params, states.opt_state, states.order))
+  return sum(x.size * x.dtype.itemsize for x in leaves)
+
+
+def in_blocks(function: Callable[..., Any], in_axes: Any, out_axes: Any, size: int):
+  """Lets a function of a group work on a few of its runs at a time.
+
+  Args:
+    function: of a group of any width.
+    in_axes: of its arguments, a tuple of prefixes: 0 for leaves with an axis of runs, else None.
+    out_axes: of what it returns, likewise.
+    size: runs of a block at the most; the largest number up to it is taken that divides the group.
+
+  Returns:
+    The function of the whole group.
+  """
+
+  def blocked(*args):
+    width = _width(in_axes, args)
+    length = max(n for n in range(1, min(size, width) + 1) if width % n == 0)
+    if length == width:
+      return function(*args)
+
+    def block(i):
+      def cut(axis, branch):
+        if axis is None:
+          return branch
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * length, length), branch)
+
+      return function(*_over_axes(cut, in_axes, args))
+
+    def join(axis, branch):
+      return jax.tree.map(lambda x: x[0] if axis is None else x.reshape(-1, *x.shape[2:]), branch)
+
+    return _over_axes(join, out_axes, jax.lax.map(block, jnp.arange(width // length)))
+
+  return blocked
+
+
+def _over_axes(function, axes, tree):
+  """Calls a function of (axis, branch) at each leaf of a prefix tree of axes, None being one."""
+  return jax.tree.map(function, axes, tree, is_leaf=lambda axis: axis is None)
+
+
+def in_turn(function: Callable[..., Any], axes: Any) -> Callable[..., Any]:
+  """Maps a function of one model over a group's runs one after another, to bound the memory.
+
+  Args:
+    function: of one model.
+    axes: of its arguments, a tuple of prefixes: 0 for leaves with an axis of runs, None for shared.
+
+  Returns:
+    The function of a group; everything it returns has a leading axis s.
+  """
+
+  def mapped(*args):
+    indices = jnp.arange(_width(axes, args))
+    return jax.lax.map(lambda i: function(*member(axes, args, i)), indices)
+
+  return mapped
+
+
+def over_devices(
+  function: Callable[..., Any], in_axes: Any, out_axes: Any, devices: Sequence[jax.Device]
+) -> Callable[..., Any]:
+  """Lets each device work on its part of a group; nothing passes between them.
+
+  Args:
+    function: of a group.
+    in_axes: of its arguments, a tuple of prefixes: 0 for leaves with an axis of runs, else None.
+    out_axes: of what it returns, likewise.
+    devices: those to use; as many of them as divide the group evenly.
+
+  Returns:
+    The function, to be jitted.
+  """
+
+  def divided(*args):
+    return jax.shard_map(
+      function,
+      mesh=_mesh(_width(in_axes, args), devices),
+      in_specs=_by_axis(in_axes, _SPREAD, _EVERYWHERE),
+      out_specs=_by_axis(out_axes, _SPREAD, _EVERYWHERE),
+      # It cannot see that the step, the same for all, is the same on all devices.
+      check_vma=False,
+    )(*args)
+
+  return divided
+
+
+_SPREAD, _EVERYWHERE = PartitionSpec("run"), PartitionSpec()
+
+
+def _by_axis(axes, mapped, shared):
+  """The tree of axes with one thing for those that are mapped and another for the shared."""
+  return jax.tree.map(
+    lambda axis: shared if axis is None else mapped, axes, is_leaf=lambda axis: axis is None
+  )
+
+
+def _width(axes, tree) -> int:
+  """Number of runs of a group."""
+
+  def runs(axis, branch):
+    return [] if axis is None else [x.shape[0] for x in jax.tree.leaves(branch)]
+
+  return jax.tree.leaves(_over_axes(runs, axes, tree))[0]
+
+
+def _mesh(width: int, devices: Sequence[jax.Device]) -> Mesh:
+  """As many of the devices as divide a group evenly."""
+  count = max(n for n in range(1, len(devices) + 1) if width % n == 0)
+  return jax.make_mesh((count,), ("run",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
 def seed_keys(root_seed: int, seeds: Sequence[int]) -> Key[Array, " s"]:
@@ -114,8 +267,8 @@ def _label_each(keys, label):
 
 
 def split_data(
-  dataset: Dataset,
-  inputs: Float[Array, "n p"],
+  data: Data,
+  num_classes: int,
   root_seed: int,
   seeds: Sequence[int],
   holdout: int,
@@ -124,8 +277,8 @@ def split_data(
   """The data of a group of seeds: examples shared, a split each.
 
   Args:
-    dataset: the examples, on the host.
-    inputs: the same examples' inputs on the device, handed in so that they are there once.
+    data: the examples, on the device once; see `splits.whole`.
+    num_classes: number of classes, k.
     root_seed: decides, with a seed's number, its split.
     seeds: the numbers of the seeds.
     holdout: examples of each class to hold out.
@@ -137,9 +290,8 @@ def split_data(
   keys = seed_keys(root_seed, seeds)
   if fixed_split:
     keys = jnp.broadcast_to(jax.random.key(root_seed), keys.shape)
-  labels = jnp.asarray(dataset.labels)
-  index_train, index_holdout = _draw_splits(keys, labels, dataset.num_classes, holdout)
-  return Data(inputs, labels, index_train, index_holdout)
+  index_train, index_holdout = _draw_splits(keys, data.labels, num_classes, holdout)
+  return data._replace(train=index_train, holdout=index_holdout)
 
 
 @partial(jax.jit, static_argnames=("num_classes", "holdout"))
@@ -151,8 +303,8 @@ def _draw_splits(keys, labels, num_classes, holdout):
 
 
 def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
-  """Many hyperparameters as one, each leaf float32 with a leading axis s."""
-  return Hyper(*(jnp.asarray(column, jnp.float32) for column in zip(*hypers, strict=True)))
+  """Many hyperparameters as one, each leaf a float with a leading axis s."""
+  return Hyper(*(jnp.asarray(column, float) for column in zip(*hypers, strict=True)))
 
 
 def chunk_lengths(num_steps: int, record_every: int, done: int = 0) -> Iterator[int]:
@@ -168,6 +320,12 @@ def start_group(program: Program, keys: Key[Array, " s"], hypers: Hyper, data: D
   states = program.init(keys, hypers, data)
   record = jax.device_get(program.evaluate(states, data))
   return Progress(states, jax.tree.map(lambda x: x[None], record))
+
+
+@jax.jit
+def copied(tree):
+  """Another copy of arrays on the device, for whoever needs them after training took theirs."""
+  return jax.tree.map(jnp.copy, tree)
 
 
 def train_group(
@@ -232,49 +390,104 @@ def member(axes, tree, i):
   def pick(axis, branch):
     return branch if axis is None else jax.tree.map(lambda x: x[i], branch)
 
-  return jax.tree.map(pick, axes, tree, is_leaf=lambda axis: axis is None)
+  return _over_axes(pick, axes, tree)
 
 
-def fit_width(program: Program, hyper: Hyper, data: Data, fraction: float = 0.5) -> int:
-  """How many runs a group may hold: as many as fit, and no more than pays.
+def pick(axes, tree, i: int):
+  """One run of a group, as arrays on the first device; nothing is asked of the other devices.
 
   Args:
-    program: the engine.
-    hyper: hyperparameters of any run.
-    data: data of any group.
-    fraction: share of the device's memory to plan with.
+    axes: a prefix of the tree: 0 for leaves with an axis of runs, None for shared ones.
+    tree: arrays of a group.
+    i: which run.
 
   Returns:
-    The width, a multiple of the number of local devices.
+    The tree of one model.
   """
-  fitting = int(fraction * device_memory() // run_bytes(program, hyper, data))
-  devices = jax.local_device_count()
-  return max(devices, min(fitting, _LARGEST_WIDTH * devices) // devices * devices)
+
+  def row(x):
+    if isinstance(x, np.ndarray):
+      return x[i]
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(row(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+    for part in x.addressable_shards:
+      rows = range(*part.index[0].indices(x.shape[0]))
+      if i in rows:
+        return jax.device_put(part.data[i - rows.start], jax.local_devices()[0])
+    raise IndexError(f"run {i} of {x.shape[0]}")
+
+  def copy(x):
+    return x if isinstance(x, np.ndarray) else x.addressable_shards[0].data
+
+  def choose(axis, branch):
+    return jax.tree.map(copy if axis is None else row, branch)
+
+  return _over_axes(choose, axes, tree)
 
 
-def run_bytes(program: Program, hyper: Hyper, data: Data) -> int:
-  """Estimates the memory that one more run takes, in bytes, without compiling anything.
+def widest(program: Program) -> int:
+  """The most runs that a group should hold, where the memory allows."""
+  each = _WIDEST_ON_CPU if program.devices[0].platform == "cpu" else _WIDEST
+  return each * len(program.devices)
 
-  The state twice (one may be in flight), gradients and updates as large as the parameters, the
-  batch or the logits of all examples, and what recovery makes of the weights: four images a class.
+
+class Memory(NamedTuple):
+  """The peak memory of a compiled program as a line: bytes = fixed + per_run * width."""
+
+  fixed: float
+  per_run: float
+
+  def of(self, width: int) -> float:
+    """Bytes at a width."""
+    return self.fixed + self.per_run * width
+
+
+def predict_memory(peak: Callable[[int], int], small: int, large: int) -> Memory:
+  """Predicts a program's peak memory at all widths from that at two; measured, it is affine.
+
+  Args:
+    peak: from a width to the bytes that a program compiled for it takes.
+    small: a width.
+    large: another.
+
+  Returns:
+    The line through both.
   """
-  key = jax.random.key(0)
-  one = Data(
-    *(
-      jax.ShapeDtypeStruct(x.shape[1:] if axis == 0 else x.shape, x.dtype)
-      for x, axis in zip(data, program.data_axes, strict=True)
-    )
-  )
-  state = jax.eval_shape(program.trainer.init, key, hyper, one)
-  logits = data.inputs.shape[-2] * 64 * 4
-  batch = _size(one.train) * data.inputs.shape[-1] * 4
-  params = sum(map(_size, jax.tree.leaves(state.params))) * 4
-  moments = sum(map(_size, jax.tree.leaves(state.opt_state))) * 4
-  return 2 * (params + moments) + 6 * params + logits + batch
+  low, high = peak(small), peak(large)
+  per_run = (high - low) / (large - small)
+  return Memory(low - per_run * small, per_run)
 
 
-def _size(x: jax.ShapeDtypeStruct) -> int:
-  return int(np.prod(x.shape, dtype=np.int64))
+def compiled_bytes(jitted: Callable[..., Any], *args: Any, **static: Any) -> int:
+  """Compiles a program, runs nothing, and says how much memory it takes, in bytes.
+
+  Args:
+    jitted: what `jax.jit` returned.
+    *args: its arguments, or only their shapes.
+    **static: its static arguments.
+
+  Returns:
+    Arguments, results and what it needs between, on all devices that share one memory.
+  """
+  memory = jitted.lower(*args, **static).compile().memory_analysis()
+  if memory is None:
+    return 0
+  sizes = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+  return int(sizes - memory.alias_size_in_bytes)
+
+
+def shapes(program: Program, keys: Key[Array, " s"], hypers: Hyper, data: Data) -> TrainState:
+  """The shapes of a group's states and their places on the devices; nothing is run."""
+  states = jax.eval_shape(program.init, keys, hypers, data)
+  mesh = _mesh(len(keys), program.devices)
+
+  def place(spec, branch):
+    def leaf(x):
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+
+    return jax.tree.map(leaf, branch)
+
+  return jax.tree.map(place, _by_axis(STATE_AXES, _SPREAD, _EVERYWHERE), states)
 
 
 def device_memory() -> int:
@@ -285,24 +498,22 @@ def device_memory() -> int:
   return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def shard(tree, axes, num_runs: int):
-  """Lays the runs of a group out over all local devices, where they divide evenly.
+def shard(tree, axes, num_runs: int, devices: Sequence[jax.Device] | None = None):
+  """Lays the runs of a group out over the devices, as many of them as divide it evenly.
 
   Args:
     tree: arrays of a group.
     axes: a prefix of the tree: 0 for leaves with an axis of runs, None for shared ones.
     num_runs: the group's width.
+    devices: all of this process's own if not given.
 
   Returns:
     The tree, split along the runs over the devices; shared leaves are on each of them.
   """
-  devices = jax.local_devices()
-  if len(devices) == 1 or num_runs % len(devices):
-    return tree
-  mesh = jax.make_mesh((len(devices),), ("run",), axis_types=(AxisType.Auto,), devices=devices)
-  spread, everywhere = (NamedSharding(mesh, PartitionSpec(*p)) for p in (("run",), ()))
+  mesh = _mesh(num_runs, tuple(devices or jax.local_devices()))
+  spread, everywhere = (NamedSharding(mesh, spec) for spec in (_SPREAD, _EVERYWHERE))
 
   def place(axis, branch):
     return jax.device_put(branch, everywhere if axis is None else spread)
 
-  return jax.tree.map(place, axes, tree, is_leaf=lambda x: x is None)
+  return _over_axes(place, axes, tree)

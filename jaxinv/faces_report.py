@@ -55,6 +55,7 @@ def write_page(out_dir: Path, story: Story) -> Path:
   pictures = draw(out_dir / "figures", story)
   sections = [
     _people_section(story, pictures),
+    *([_shares_section(story, pictures)] if "shares" in pictures else []),
     _measures_section(story, pictures),
     _curves_section(story, pictures),
     *([_pose_section(story, pictures)] if story.pose else []),
@@ -103,6 +104,13 @@ def draw(folder: Path, story: Story) -> dict[str, Picture]:
       save(figure, folder / "units.png"),
       "Units of the first layer of the first seed as images, those that moved most; for each arm "
       "as they are, and what training changed in them.",
+    )
+  if told := _told_by_coefficients(story):
+    drawn["shares"] = Picture(
+      save(figures.shares_figure(told[1]), folder / "shares.png"),
+      f"{told[0]}, the first seed: the weighted sum of photographs that training put into a "
+      "person's weights, and the photographs: first the person's own, then those of others that "
+      "count most against. The numbers are their coefficients.",
     )
   animation = folder / "training.gif"
   figures.write_animation(animation, outcome, outcome.train_means[0, story.people[0]])
@@ -223,6 +231,42 @@ def _unusual(hyper: Hyper, name: str) -> str:
   value = getattr(hyper, name)
   usual = name != "learning_rate" and value == getattr(Hyper(), name)
   return "" if usual else f"{value:g}"
+
+
+def _told_by_coefficients(story: Story) -> tuple[str, list[figures.Shares]] | None:
+  """The first arm that was trained in the span of the data, and what its faces are made of."""
+  for name, arm in story.outcome.arms.items():
+    if "coefficients" in arm.arrays and arm.healthy[0]:
+      train, people = story.outcome.splits["train"][0], story.people[:3]
+      return name, [figures.find_shares(story.dataset, arm, train, i) for i in people]
+  return None
+
+
+def _shares_section(story: Story, pictures: Mapping[str, Picture]) -> Section:
+  arm, told = _told_by_coefficients(story)
+  left = float(story.outcome.arms[arm].arrays["init_share"][0])
+  text = [
+    "The weights of a linear model trained by SGD are exactly a share of the initial weights (here "
+    f"{left:.3g}) plus a weighted sum of the training photographs. So each photograph's part in a "
+    "recovered face is a number, and it is known: all of them are in weights/, under "
+    "'coefficients'.",
+    " ".join(_shares_sentence(share) for share in told),
+  ]
+  return Section("Which photographs make up a face", text, [pictures["shares"]])
+
+
+def _shares_sentence(share: figures.Shares) -> str:
+  most, least = share.own_weight.max(), share.own_weight.min()
+  between = (
+    f"the largest coefficient of them is {most:.2g}, the smallest {least:.2g}"
+    if len(share.own_weight) > 1
+    else f"its coefficient is {most:.2g}"
+  )
+  own = "own photograph" if len(share.own_weight) == 1 else "own photographs"
+  return (
+    f"**{share.name}**: {share.own_part:.0%} of all the coefficients' magnitude is on the {own}; "
+    f"{between}."
+  )
 
 
 def _measures_section(story: Story, pictures: Mapping[str, Picture]) -> Section:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxinv import checkpoint, ensemble, files, leakage
-from jaxinv.experiment import Group, Lab, split_of
-from jaxinv.types import Data
+from jaxinv import checkpoint, ensemble, files
+from jaxinv.experiment import Group, Lab, places, split_of
+from jaxinv.types import Data, Record
 
 # What is kept of a finished group: named arrays, see `_harvest`.
 Result = dict[str, np.ndarray]
@@ -76,8 +76,9 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   data = ensemble.shard(split_of(lab, seeds), engine.program.data_axes, group.width)
   keys, hypers = (ensemble.shard(x, 0, group.width) for x in (keys, hypers))
 
-  folder = store / f"group-{group.index:05d}" if store else None
+  folder = store / _name(group) if store else None
   progress = ensemble.start_group(engine.program, keys, hypers, data)
+  firsts = ensemble.copied(progress.states.params)
   frames = [_frames(lab, group, progress, data)]
   stored = checkpoint.restore(folder, (progress, frames[0]), host.say) if folder else None
   if stored is not None:
@@ -101,9 +102,10 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   progress = ensemble.train_group(
     engine.program, progress, hypers, data, settings.steps, settings.record_every, look
   )
-  starts = engine.program.init(keys, hypers, data)
-  findings = engine.examine(starts, progress.states, data)
-  result = _harvest(lab, group, progress, findings, frames[0])
+  models = (firsts, progress.states, data)
+  result = _harvest(lab, group, progress.history, frames[0])
+  result |= _measure(lab, group, models, result["finite"])
+  result |= _saved(lab, group, models, result["saved"])
   if store:
     files.write_npz(_finished(store, group), result)
     # Written last, so that a group is finished when this is there.
@@ -132,38 +134,67 @@ def _frames(lab: Lab, group: Group, progress: ensemble.Progress, data: Data) -> 
   return np.stack(jax.device_get(frames))[None] if frames else np.zeros((1, 1, 1), np.float32)
 
 
-def _harvest(
-  lab: Lab, group: Group, progress: ensemble.Progress, findings: leakage.Findings, frames
-) -> Result:
-  """What is kept of a group: scalars of every run, arrays of the first seeds, sums of weights."""
+def _harvest(lab: Lab, group: Group, history: Record, frames: np.ndarray) -> Result:
+  """What is kept of a group's training: who they were, curves of all, frames of the first seeds."""
   arms, seeds = (np.array(column) for column in zip(*group.runs, strict=True))
   real = len(group.runs)
-  finite = progress.history.finite[:, :real].all(0)
   saved = np.flatnonzero(seeds < lab.settings.save_seeds)
-  result = {"arm": arms, "seed": seeds, "finite": finite, "saved": saved}
-  for name, values in progress.history._asdict().items():
+  result = {"arm": arms, "seed": seeds, "saved": saved}
+  result["finite"] = history.finite[:, :real].all(0)
+  for name, values in history._asdict().items():
     result[f"history/{name}"] = values[:, :real]
-  for attack, measures in findings.measures.items():
-    for name, values in measures.items():
-      result[f"measures/{attack}/{name}"] = np.asarray(values)[:real]
-  for name in ("weights", "init_weights", "bias"):
-    result[name] = np.asarray(getattr(findings, name)[saved])
-  for attack, images in findings.images.items():
-    result[f"images/{attack}"] = np.asarray(images[saved])
-  if lab.settings.hidden:
-    for name in ("params", "init_params"):
-      for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(findings, name)):
-        path = jax.tree_util.keystr(path, simple=True, separator="/")
-        result[f"{name}/{path}"] = np.asarray(leaf[saved])
-  for arm, total in leakage.sum_by_arm(findings.weights, arms, finite).items():
-    result[f"sum/{arm}"] = np.asarray(total)
   for place, i in enumerate(_watched(group)):
     result[f"frames/{arms[i]}"] = frames[:, place]
   return result
 
 
+def _measure(lab: Lab, group: Group, models, healthy: np.ndarray) -> Result:
+  """The measures of all models, and by arm the sum of the class weights of the healthy ones."""
+  engine, padding = lab.engines[group.optimizer], group.width - len(group.runs)
+  arms = list(dict.fromkeys(arm for arm, _ in group.runs))
+  place = np.array([arms.index(arm) for arm, _ in group.runs] + [0] * padding, np.int32)
+  # What only fills the group up counts as unhealthy, so that no sum has it.
+  healthy = np.concatenate([healthy, np.zeros(padding, bool)])
+  measure = engine.measure(places(lab.settings, group.width))
+  measured = jax.device_get(measure(*models, place, healthy))
+  result = {}
+  for attack, measures in measured.measures.items():
+    for name, values in measures.items():
+      result[f"measures/{attack}/{name}"] = values[: len(group.runs)]
+  for arm, total in zip(arms, measured.sums.sum(0, np.float64), strict=False):
+    if healthy[place == arms.index(arm)].any():
+      result[f"sum/{arm}"] = total
+  return result
+
+
+def _saved(lab: Lab, group: Group, models, saved: np.ndarray) -> Result:
+  """Images, weights and whatever else is kept of the first seeds."""
+  rows = [_arrays(lab, group, models, int(i)) for i in saved]
+  if not rows:
+    return {}
+  return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _arrays(lab: Lab, group: Group, models, i: int) -> Result:
+  """What is kept of one model."""
+  findings = jax.device_get(lab.engines[group.optimizer].examine(*models, i))
+  row = {name: getattr(findings, name) for name in ("weights", "init_weights", "bias")}
+  row |= {f"images/{attack}": images for attack, images in findings.images.items()}
+  row |= {f"extras/{name}": array for name, array in findings.extras.items()}
+  if lab.settings.hidden:
+    for name in ("params", "init_params"):
+      for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(findings, name)):
+        row[f"{name}/{jax.tree_util.keystr(path, simple=True, separator='/')}"] = leaf
+  return row
+
+
 def _finished(store: Path, group: Group) -> Path:
-  return store / f"group-{group.index:05d}.npz"
+  return store / f"{_name(group)}.npz"
+
+
+def _name(group: Group) -> str:
+  """What its files are called; with another width the same number would be other runs."""
+  return f"group-{group.index:05d}-of-{group.width}"
 
 
 def _digest(store: Path, group: Group) -> Path:

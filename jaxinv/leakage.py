@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxinv import ensemble, metrics, recover
@@ -37,7 +36,7 @@ class Look(NamedTuple):
 
 
 class Findings(NamedTuple):
-  """What one model gives away, or, with a leading axis s, each of many.
+  """What one model gives away.
 
   Attributes:
     weights: what each class weighs each pixel with, see `recover.class_weights`.
@@ -47,75 +46,113 @@ class Findings(NamedTuple):
     measures: by attack, by name, a scalar; `model` holds what belongs to the model itself.
     params: all parameters.
     init_params: all initial parameters.
+    extras: what else its engine knows of it, by name.
   """
 
-  weights: Float[Array, "*s k p"]
-  init_weights: Float[Array, "*s k p"]
-  bias: Float[Array, "*s k"]
-  images: dict[str, Float[Array, "*s k h w"]]
-  measures: dict[str, dict[str, Float[Array, "*s"]]]
+  weights: Float[Array, "k p"]
+  init_weights: Float[Array, "k p"]
+  bias: Float[Array, " k"]
+  images: dict[str, Float[Array, "k h w"]]
+  measures: dict[str, dict[str, Float[Array, ""]]]
   params: Params
   init_params: Params
+  extras: dict[str, Array]
 
 
-def examine(
-  trainer: Trainer, look: Look, start: TrainState, state: TrainState, data: Data
-) -> Findings:
+def examine(trainer: Trainer, look: Look, first: Params, state: TrainState, data: Data) -> Findings:
   """Attacks one trained model and measures what comes out.
 
   Args:
     trainer: the engine that trained it.
     look: how images are made and compared.
-    start: its state before the first step, for its initial parameters.
+    first: the `params` of its state before the first step.
     state: its state.
     data: examples, and the split it was trained on.
 
   Returns:
     The findings.
   """
-  params = trainer.params(state, data)
-  init_params = trainer.params(start, data)
-  release = Release(params, init_params)
+  release = trainer.release(first, state, data)
+  params, init_params, _ = release
   train_mean, holdout_mean = class_images(look, data)
-  images, measures = {}, {"model": {"weight_movement": weight_movement(params, init_params)}}
-  for attack in SINGLE:
-    images[attack] = recover.recover(
-      attack, release, look.image_shape, look.normalize, look.largest
-    )
-    measures[attack] = metrics.measure(
-      images[attack], train_mean, holdout_mean if look.holdout else None
-    )
+  images = {
+    attack: recover.recover(attack, release, look.image_shape, look.normalize, look.largest)
+    for attack in SINGLE
+  }
+
+  def measure(recovered):
+    return metrics.measure(recovered, train_mean, holdout_mean if look.holdout else None)
+
+  # In a loop, whose input is whole: else XLA on CPUs makes the images anew for each measure.
+  measured = jax.lax.map(measure, jnp.stack(list(images.values())))
+  measures = {attack: {k: v[i] for k, v in measured.items()} for i, attack in enumerate(SINGLE)}
+  measures = {"model": {"weight_movement": weight_movement(params, init_params)}} | measures
   num_features = data.inputs.shape[-1]
   weights = recover.class_weights(params, num_features, look.num_classes)
   init_weights = recover.class_weights(init_params, num_features, look.num_classes)
   bias = _output_bias(params, look.num_classes)
-  return Findings(weights, init_weights, bias, images, measures, params, init_params)
+  extras = trainer.extras(state)
+  return Findings(weights, init_weights, bias, images, measures, params, init_params, extras)
 
 
-def examine_group(program: ensemble.Program, look: Look) -> Callable[..., Findings]:
-  """Maps `examine` over a group, compiled; one model at a time, to bound the memory.
+def examine_one(program: ensemble.Program, look: Look) -> Callable[..., Findings]:
+  """Compiles `examine` for one run of a group.
 
   Args:
     program: the engine that trained the group.
     look: how images are made and compared.
 
   Returns:
-    (starts, states, data) -> findings with a leading axis s; `starts` from the program itself,
-    for another program's initial values may differ in their last bits.
+    (firsts, states, data, i) -> findings of the i-th run; `firsts` from the program itself, for
+    another program's initial values may differ in their last bits.
+  """
+  one = jax.jit(partial(examine, program.trainer, look))
+  axes = (0, ensemble.STATE_AXES, program.data_axes)
+  return lambda firsts, states, data, i: one(*ensemble.pick(axes, (firsts, states, data), i))
+
+
+class Measured(NamedTuple):
+  """What is measured of all models of a group.
+
+  Attributes:
+    measures: as in `Findings`, a value a model.
+    sums: class weights of each place's healthy models added up, by each device d its own.
   """
 
-  @jax.jit
-  def mapped(starts, states, data):
-    def one(i):
-      axes = (ensemble.STATE_AXES, ensemble.STATE_AXES, program.data_axes)
-      return examine(program.trainer, look, *ensemble.member(axes, (starts, states, data), i))
-
-    return jax.lax.map(one, jnp.arange(states.key.shape[0]))
-
-  return mapped
+  measures: dict[str, dict[str, Float[Array, " s"]]]
+  sums: Float[Array, "d j k p"]
 
 
-def watch_group(program: ensemble.Program, look: Look) -> Callable[..., Float[Array, " p"]]:
+def measure_group(program: ensemble.Program, look: Look, places: int) -> Callable[..., Measured]:
+  """Compiles the measures of `examine` for a group: one model at a time, to bound the memory.
+
+  Args:
+    program: the engine that trained the group.
+    look: how images are made and compared.
+    places: how many sums of weights there are, j.
+
+  Returns:
+    (firsts, states, data, place [s], healthy [s]) -> measures, and the sums of the class weights:
+    a healthy model's are added at its place.
+  """
+  axes = (0, ensemble.STATE_AXES, program.data_axes, 0, 0)
+
+  def one_device(*group):
+    def one(sums, i):
+      *model, place, healthy = ensemble.member(axes, group, i)
+      found = examine(program.trainer, look, *model)
+      sums = sums.at[place].add(jnp.where(healthy, found.weights, 0.0))
+      return sums, found.measures
+
+    num_features, num_runs = group[2].inputs.shape[-1], group[3].shape[0]
+    nothing = jnp.zeros((places, look.num_classes, num_features), group[2].inputs.dtype)
+    sums, measures = jax.lax.scan(one, nothing, jnp.arange(num_runs))
+    return Measured(measures, sums[None])
+
+  return jax.jit(ensemble.over_devices(one_device, axes, 0, program.devices))
+
+
+def watch_one(program: ensemble.Program, look: Look) -> Callable[..., Float[Array, " p"]]:
   """Compiles a look at one class's weights of one run of a group.
 
   Args:
@@ -127,24 +164,23 @@ def watch_group(program: ensemble.Program, look: Look) -> Callable[..., Float[Ar
   """
 
   @jax.jit
-  def watch(states, data, i, chosen):
-    state, split = ensemble.member((ensemble.STATE_AXES, program.data_axes), (states, data), i)
-    params = program.trainer.params(state, split)
+  def watch(state, data, chosen):
+    params = program.trainer.params(state, data)
     return recover.class_weights(params, data.inputs.shape[-1], look.num_classes)[chosen]
 
-  return watch
+  axes = (ensemble.STATE_AXES, program.data_axes)
+  return lambda states, data, i, chosen: watch(*ensemble.pick(axes, (states, data), i), chosen)
 
 
 @partial(jax.jit, static_argnames="look")
 def class_images(look: Look, data: Data) -> tuple[Float[Array, "k h w"], Float[Array, "k h w"]]:
   """Mean training and mean held-out image of each class, in 0..255."""
-  return tuple(
-    255
-    * splits.class_means(data.inputs, data.labels, index, look.num_classes).reshape(
-      -1, *look.image_shape
-    )
+  shares = [
+    splits.class_shares(data.labels, index, look.num_classes)
     for index in (data.train, data.holdout)
-  )
+  ]
+  images = (255 * (jnp.concatenate(shares) @ data.inputs)).reshape(-1, *look.image_shape)
+  return images[: look.num_classes], images[look.num_classes :]
 
 
 def weight_movement(params: Params, init_params: Params) -> Float[Array, ""]:
@@ -211,11 +247,3 @@ def _mean_over_splits(
   start = jnp.zeros((look.num_classes, len(labels)))
   total, _ = jax.lax.scan(add, start, (index, healthy.astype(start.dtype)))
   return 255 * (total / healthy.sum() @ inputs).reshape(-1, *look.image_shape)
-
-
-def sum_by_arm(
-  weights: Float[Array, "s k p"], arms: Int[np.ndarray, " _"], keep: Bool[np.ndarray, " _"]
-) -> dict[int, Float[Array, "k p"]]:
-  """Sums the class weights of each arm's members that are to be kept; an arm with none has none."""
-  members = {int(arm): np.flatnonzero((arms == arm) & keep) for arm in set(arms)}
-  return {arm: weights[m].sum(0) for arm, m in members.items() if m.size}

@@ -58,4 +58,5 @@ def smooth_targets(
   Returns:
     (1 - smoothing) * one_hot + smoothing / k; Szegedy et al. 2016, arXiv 1512.00567.
   """
-  return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
+  dtype = jnp.result_type(smoothing, float)
+  return optax.smooth_labels(jax.nn.one_hot(labels, num_classes, dtype=dtype), smoothing)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxinv.errors import InputError
@@ -42,7 +43,9 @@ class MLP(nn.Module):
     return self._dense(self.num_classes)(x)
 
   def _dense(self, units: int) -> nn.Dense:
-    return nn.Dense(units, use_bias=self.use_bias, kernel_init=self.kernel_init)
+    # Flax's own default is float32 even where JAX was asked for float64.
+    dtype = jnp.result_type(float)
+    return nn.Dense(units, use_bias=self.use_bias, kernel_init=self.kernel_init, param_dtype=dtype)
 
 
 def make_model(

@@ -27,7 +27,8 @@ class ArmOutcome(NamedTuple):
     healthy: whether a seed's losses and weights stayed finite.
     history: by name, a value for each seed and recorded step.
     images: by attack, recovered images of the first seeds, [v, k, h, w], 0..255.
-    arrays: weights, init_weights and bias of the same seeds, for an MLP all parameters too.
+    arrays: weights, init_weights and bias of the same seeds, for an MLP all parameters too; of
+      the gram engine `coefficients` [v, n, k] and `init_share` [v], see `gram`.
     frames: weights of the watched class at each recorded step, of the first seed.
   """
 
@@ -112,9 +113,9 @@ def _assemble_arm(lab: Lab, results: Sequence[Result], arm: int, everyone) -> Ar
     return np.concatenate([r[name].compress(mine, axis) for r, mine in parts], axis)
 
   def gather_saved(name):
-    return np.concatenate([r[name][mine[r["saved"]]] for r, mine in parts])
+    return np.concatenate([r[name][mine[r["saved"]]] for r, mine in parts if name in r])
 
-  some = parts[0][0]
+  some = next(r for r, mine in parts if mine[r["saved"]].any())
   healthy = gather("finite")
   measures: dict[str, dict[str, np.ndarray]] = {
     "model": {name: gather(f"history/{name}", 1)[-1] for name in CURVES}
@@ -125,27 +126,31 @@ def _assemble_arm(lab: Lab, results: Sequence[Result], arm: int, everyone) -> Ar
   for values in measures.values():
     for name in values:
       values[name] = np.where(healthy, values[name], np.nan)
-  images = {key.split("/")[1]: gather_saved(key) for key in some if key.startswith("images/")}
+  images = {
+    key.split("/")[1]: gather_saved(key).astype(np.float32)
+    for key in some
+    if key.startswith("images/")
+  }
   if healthy.any():
-    total = sum(r[f"sum/{arm}"].astype(np.float64) for r, _ in parts if f"sum/{arm}" in r)
-    mean_weights = (total / healthy.sum()).astype(np.float32)
+    total = sum(r[f"sum/{arm}"] for r, _ in parts if f"sum/{arm}" in r)
+    mean_weights = total / healthy.sum()
     recovered, values = leakage.measure_seed_mean(
-      lab.look, jnp.asarray(mean_weights), everyone, jnp.asarray(healthy)
+      lab.look, jnp.asarray(mean_weights, float), everyone, jnp.asarray(healthy)
     )
-    images["seed_mean"] = np.asarray(recovered)[None]
+    images["seed_mean"] = np.asarray(recovered, np.float32)[None]
     measures["seed_mean"] = {name: np.asarray(value)[None] for name, value in values.items()}
-  names = [key for key in some if key.split("/")[0] in _ARRAYS]
+  names = {key.removeprefix("extras/"): key for key in some if key.split("/")[0] in _ARRAYS}
   return ArmOutcome(
     measures=measures,
     healthy=healthy,
     history={name: gather(f"history/{name}", 1).T for name in CURVES},
     images=images,
-    arrays={name: gather_saved(name) for name in names},
+    arrays={name: gather_saved(key) for name, key in names.items()},
     frames=next(r[f"frames/{arm}"] for r, _ in parts if f"frames/{arm}" in r),
   )
 
 
-_ARRAYS = ("weights", "init_weights", "bias", "params", "init_params")
+_ARRAYS = ("weights", "init_weights", "bias", "params", "init_params", "extras")
 
 
 def summarize(outcome: Outcome) -> dict:

@@ -62,7 +62,7 @@ def sweep(
   lab = experiment.make_lab(settings, datasets[0])
   rows = []
   for pose, dataset in zip(poses, datasets, strict=True):
-    here = lab._replace(dataset=dataset, inputs=jnp.asarray(dataset.inputs))
+    here = experiment.with_data(lab, dataset)
     told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
     results = run_groups(here, experiment.plan(here), None, told)
     rows.append(_score(here, np.concatenate([r["images/reshape"] for r in results])))

@@ -32,7 +32,7 @@ CHECKPOINTS = "checkpoints"
 # All that a run may write, and so all that --overwrite may remove.
 _OWN = (
   *("metrics.csv", "summary.json", "history.npz", "splits.npz", "trajectory.npz"),
-  *("report.html", "benchmark.json", "benchmark.csv", "pose.json"),
+  *("report.html", "benchmark.json", "benchmark.csv", "verdict.txt", "pose.json"),
   *("recovered", "weights", "figures", CHECKPOINTS),
   "config.json",  # Last: what is left of a removal that was cut short still tells its settings.
 )
@@ -127,6 +127,17 @@ def open_folder(
       f"cannot write to the folder {out_dir} ({error.strerror}): give another --out_dir"
     ) from error
   return earlier is not None and not overwrite
+
+
+def join_folder(out_dir: Path, config: dict, free_flags: Sequence[str] = ()) -> None:
+  """Raises InputError unless another process has just opened the folder for the same run."""
+  opened = _read_config(out_dir, overwrite=False)
+  if opened is None or opened.get("complete"):
+    raise InputError(
+      f"the first process has not opened {out_dir} where this one sees it: give all processes the "
+      "same folder on a file system that they share, and see what the first one says"
+    )
+  _refuse_difference(out_dir, opened, config, free_flags)
 
 
 def _read_config(out_dir: Path, overwrite: bool) -> dict | None:

@@ -121,7 +121,7 @@ def draw(settings: Settings, seeds: Sequence[int]) -> Data:
     Data with inputs [s, n, p], nothing held out; the axes are `ensemble.OWN_DATA`.
   """
   keys = ensemble.seed_keys(settings.root_seed, seeds)
-  means = jnp.asarray(settings.means, jnp.float32)
+  means = jnp.asarray(settings.means, float)
   points = _draw_points(keys, means, settings.spread, settings.points_per_class)
   labels = jnp.repeat(jnp.arange(len(means)), settings.points_per_class)
   everyone = jnp.arange(len(labels))
@@ -171,11 +171,13 @@ def _make_engine(
     def steps(state, hyper, data):
       return jax.lax.scan(lambda carry, _: step(carry, hyper, data), state, length=num_steps)
 
-    axes = (ensemble.STATE_AXES, 0, ensemble.OWN_DATA)
-    return jax.vmap(steps, in_axes=axes, out_axes=(ensemble.STATE_AXES, 0))(states, hypers, data)
+    in_axes, out_axes = (ensemble.STATE_AXES, 0, ensemble.OWN_DATA), (ensemble.STATE_AXES, 0)
+    mapped = jax.vmap(steps, in_axes=in_axes, out_axes=out_axes)
+    return ensemble.over_devices(mapped, in_axes, out_axes, program.devices)(states, hypers, data)
 
+  program = ensemble.make_program(trainer, ensemble.OWN_DATA)
   return Engine(
-    ensemble.make_program(trainer, ensemble.OWN_DATA),
+    program,
     jax.jit(advance, static_argnames="num_steps", donate_argnums=0),
     jax.jit(lambda states: jax.vmap(weights)(states.params)),
   )

@@ -71,8 +71,7 @@ def _width(settings: Settings, engine: Engine) -> int:
   if settings.width:
     return min(settings.width, settings.num_seeds)
   one = draw(settings, [0])
-  need = ensemble.run_bytes(engine.program, settings.arm.hyper, one)
-  need += 4 * int(np.prod(settings.shape)) * _chunk(settings) * 2
+  need = one.inputs.nbytes + 4 * int(np.prod(settings.shape)) * _chunk(settings) * 2
   fitting = max(1, int(ensemble.device_memory() / 4 // need))
   return min(fitting, _LARGEST_WIDTH * jax.local_device_count(), settings.num_seeds)
 

@@ -46,12 +46,17 @@ class Data(NamedTuple):
     labels: class of each.
     train: indices of the examples trained on.
     holdout: indices of the examples held out, perhaps none.
+    keep: how much each example counts in training, 1 for whole and 0 for not at all; None where
+      all count whole.
+    gram: products of the examples with each other, which `gram` trains from; None elsewhere.
   """
 
   inputs: Float[Array, "n p"]
   labels: Int[Array, " n"]
   train: Int[Array, " m"]
   holdout: Int[Array, " o"]
+  keep: Float[Array, " n"] | None = None
+  gram: Float[Array, "n n"] | None = None
 
 
 class Hyper(NamedTuple):
@@ -80,10 +85,11 @@ class TrainState(NamedTuple):
   """What one model carries from step to step; it fixes the model's whole future.
 
   Attributes:
-    params: the model's parameters.
+    params: the model's parameters, in whatever form its engine keeps them.
     opt_state: the optimiser's state.
     step: number of steps taken. The same for all runs of a group, and never mapped.
-    key: source of this run's randomness; step t draws from `fold_in(key, t)`.
+    key: source of this run's randomness: half of it starts the model, and step t draws from
+      `fold_in(other half, t)`.
     order: this epoch's order of the training examples (indices into the data set).
   """
 
@@ -111,7 +117,7 @@ class Record(NamedTuple):
     train_loss: mean loss over the training split, without smoothing or decay.
     train_accuracy: share of the training split classified right.
     holdout_accuracy: the same of the examples held out; NaN where there are none.
-    finite: whether every loss and every parameter up to here was finite.
+    finite: whether this loss and all parameters are finite.
   """
 
   train_loss: Float[Array, "*s"]

@@ -8,6 +8,7 @@ Exit status: 0 the run is complete; 1 something given cannot be used, said in on
 by Ctrl-C or SIGTERM: the same command goes on from the last checkpoint.
 """
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import experiment, faces_report, outcome, pose, results
+from jaxinv import cluster, experiment, faces_report, outcome, pose, results
 from jaxinv.errors import InputError
 from jaxinv.experiment import Settings
 from jaxinv.figures.faces import clearest_and_most_varied
@@ -61,6 +62,7 @@ shared.define_training(
   normalize="min-max",
   arm=[],
 )
+shared.define_distributed(FLAGS)
 flags.DEFINE_enum(
   "preset",
   "default",
@@ -76,6 +78,22 @@ flags.DEFINE_list(
   flag_values=FLAGS,
 )
 flags.DEFINE_bool("use_bias", True, "Whether layers have a bias.", flag_values=FLAGS)
+flags.DEFINE_enum(
+  "engine",
+  "auto",
+  ["auto", *experiment.ENGINES],
+  "How to train: primal keeps the weights; gram keeps a coefficient for each training image, for "
+  "linear models and SGD: the same models many times faster; auto takes it where it can and pays.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_float(
+  "memory_fraction",
+  0.5,
+  "Share of the device's memory to plan with; a wider group is divided.",
+  0.01,
+  1.0,
+  flag_values=FLAGS,
+)
 flags.DEFINE_list(
   "people",
   [],
@@ -100,26 +118,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
+  place = shared.place(FLAGS)
   dataset = shared.load_dataset(FLAGS)
   people = _people(dataset)
   settings = _settings(watch=people[0])
   lab = experiment.make_lab(settings, dataset)
   sweep = _sweep_settings(settings)
-  groups = experiment.plan(lab)
+  groups = experiment.plan(lab, place.count)
+  engines = experiment.describe(lab, groups)
   config = results.configuration("launch.faces", shared.values(FLAGS), dataset)
+  config |= {"engines": engines}
   out_dir = Path(FLAGS.out_dir)
-  results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
-
-  work = settings.steps * settings.num_seeds * len(settings.arms)
-  if sweep:
+  _open(out_dir, config, place)
+  mine = groups[place.index :: place.count]
+  work = settings.steps * sum(len(group.runs) for group in (groups if place.first else mine))
+  if sweep and place.first:
     work += sweep.steps * sweep.num_seeds * len(FLAGS.pose_sweep)
   with (
-    results.working_in(out_dir),
+    results.working_in(out_dir) if place.first else contextlib.nullcontext(),
     ProgressBar(work, "run-steps") as bar,
     shared.StopSignal() as stop,
   ):
+    for name, how in engines.items():
+      bar.say(
+        f"{name}: {how['engine']} engine, {how['groups']} x {how['width']} runs on "
+        f"{how['devices']} device{'s' * (how['devices'] > 1)}"
+      )
     host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    trained = run_groups(lab, groups, out_dir / results.CHECKPOINTS, host)
+    store = out_dir / results.CHECKPOINTS
+    if place.count > 1:
+      run_groups(lab, mine, store, host._replace(advanced=lambda text, steps: None))
+      dead = cluster.meet(place)
+      if not place.first:
+        return
+      for index in sorted(dead):
+        bar.say(f"process {index} has died; what it left is trained here")
+    # Of what is finished, whoever trained it, only the files are read.
+    trained = run_groups(lab, groups, store, host)
     poses = pose.sweep(sweep, _poses(), _posed, host) if sweep else None
     bar.working("measuring and drawing")
     found = outcome.assemble(lab, trained)
@@ -136,6 +171,19 @@ def _main(argv: Sequence[str]) -> None:
   print(f"report: {page}")
 
 
+def _open(out_dir: Path, config: dict, place: cluster.Place) -> None:
+  """Makes the folder ready by the first process, while the others wait for it."""
+  if place.first:
+    try:
+      results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
+    finally:
+      # The others are let go even if the folder cannot be used: they then find it so.
+      cluster.meet(place)
+  else:
+    cluster.meet(place)
+    results.join_folder(out_dir, config, shared.FREE)
+
+
 def _settings(watch: int) -> Settings:
   return Settings(
     arms=parse_arms(FLAGS.arm or PRESETS[FLAGS.preset]),
@@ -150,7 +198,9 @@ def _settings(watch: int) -> Settings:
     use_bias=FLAGS.use_bias,
     initializer=FLAGS.initializer,
     normalize=FLAGS.normalize,
+    engine=FLAGS.engine,
     width=FLAGS.width,
+    memory_fraction=FLAGS.memory_fraction,
     save_seeds=FLAGS.save_seeds,
     record_every=FLAGS.record_every or max(1, FLAGS.steps // 50),
     watch=watch,

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv import ensemble
+from jaxinv import cluster, ensemble
 from jaxinv.data.att import download_att, load_att
 from jaxinv.data.synthetic import synthetic_faces
 from jaxinv.errors import InputError
@@ -33,7 +33,12 @@ STOPPED = 130
 # Flags that say where and how to work, not what: they may change when a run goes on.
 FREE = (
   *("out_dir", "overwrite", "data_dir", "download", "checkpoint_seconds", "compilation_cache"),
+  *("memory_fraction", "distributed", "coordinator", "num_processes", "process_id"),
 )
+
+
+# Each device of a CPU has the data once more.
+_LARGEST_CPU = 16
 
 
 def define_run(f: flags.FlagValues, out_dir: str) -> None:
@@ -67,6 +72,19 @@ def define_run(f: flags.FlagValues, out_dir: str) -> None:
     "Precision of matrix products: highest is full float32; default is TF32 on NVIDIA GPUs and "
     "bfloat16 on TPUs. No difference on CPUs.",
     flag_values=f,
+  )
+
+  flags.DEFINE_integer(
+    "cpu_devices",
+    0,
+    "Devices to make of a CPU, each of which trains its part of the models; 0 for one a core, at "
+    "most 16. No meaning on GPUs and TPUs.",
+    0,
+    256,
+    flag_values=f,
+  )
+  flags.DEFINE_bool(
+    "jax_enable_x64", False, "Compute in float64, to check what float32 rounds.", flag_values=f
   )
 
 
@@ -136,6 +154,46 @@ def draw_faces(f: flags.FlagValues, pose: float) -> Dataset:
   )
 
 
+def define_distributed(f: flags.FlagValues) -> None:
+  """Adds the flags that let several processes, on one host or many, share a run."""
+  flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Share the run with other processes started by the same command; --out_dir must be one folder "
+    "for all. SLURM, Open MPI, Kubernetes and TPU pods say themselves who they are; elsewhere give "
+    "the three flags below.",
+    flag_values=f,
+  )
+  flags.DEFINE_string(
+    "coordinator", None, "Address of the first process, HOST:PORT.", flag_values=f
+  )
+  flags.DEFINE_integer("num_processes", None, "How many processes there are.", 1, flag_values=f)
+  flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", 0, flag_values=f)
+
+
+def place(f: flags.FlagValues) -> cluster.Place:
+  """Joins the other processes where --distributed says so; to be called before all else."""
+  given = [
+    name for name in ("coordinator", "num_processes", "process_id") if f[name].value is not None
+  ]
+  if given and not f.distributed:
+    raise InputError(f"--{given[0]} is for several processes: give --distributed too")
+  if not f.distributed:
+    return cluster.Place()
+  if given and len(given) < 3:
+    raise InputError(
+      f"--distributed: only --{', --'.join(given)} is given: give all of --coordinator, "
+      "--num_processes and --process_id, or none"
+    )
+  if given and not re.fullmatch(r"[^\s:]+:\d{1,5}", f.coordinator):
+    raise InputError(f"--coordinator: '{f.coordinator}' is no HOST:PORT")
+  if given and f.process_id >= f.num_processes:
+    raise InputError(
+      f"--process_id: {f.process_id} is none of {f.num_processes} processes, counted from 0"
+    )
+  return cluster.join(f.coordinator, f.num_processes, f.process_id)
+
+
 def define_training(f: flags.FlagValues, **defaults: Any) -> None:
   """Adds the flags of training many models; `defaults` gives each one's default by name."""
 
@@ -149,7 +207,9 @@ def define_training(f: flags.FlagValues, **defaults: Any) -> None:
   integer("batch_size", 0, 10**7, "Examples a step; 0 for the whole training split.")
   integer("holdout", 0, 10**6, "Examples of each class kept out of training.")
   integer("save_seeds", 1, 10**6, "Of how many seeds weights and recovered images are kept.")
-  integer("width", 0, 10**6, "Runs trained together as one group; 0 for as many as fit.")
+  integer(
+    "width", 0, 10**6, "Runs trained together as one group; 0 for as many as are quick and fit."
+  )
   integer(
     "record_every", 0, 10**8, "Steps from one record of the curves to the next; 0 for 50 records."
   )
@@ -288,6 +348,10 @@ def _term_interrupts() -> Iterator[None]:
 
 def _configure_jax(f: flags.FlagValues) -> None:
   """Sets what JAX takes for the whole process only."""
+  cores = f.cpu_devices or min(_LARGEST_CPU, len(os.sched_getaffinity(0)))
+  with contextlib.suppress(RuntimeError):  # Of a process that has used JAX before.
+    jax.config.update("jax_num_cpu_devices", cores)
+  jax.config.update("jax_enable_x64", f.jax_enable_x64)
   jax.config.update("jax_default_matmul_precision", f.matmul_precision)
   folder = cache_dir() / "compiled" if f.compilation_cache is None else f.compilation_cache
   jax.config.update("jax_compilation_cache_dir", str(folder) or None)

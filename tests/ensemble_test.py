@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import ensemble, train
+from jaxinv import ensemble, gram, train
+from jaxinv.data import splits
 from jaxinv.losses import LOSSES, Loss
 from jaxinv.models import make_model
 from jaxinv.optimizers import OPTIMIZERS
-from jaxinv.train import make_trainer
 from jaxinv.types import Hyper
 
+ENGINES = {"primal": train.make_trainer, "gram": gram.make_trainer}
 HYPERS = {
   0: Hyper(0.5),
   1: Hyper(0.1, weight_decay=0.1),
@@ -31,22 +32,23 @@ HYPERS = {
 class Bench:
   """A compiled program for groups of four seeds, each seed with hyperparameters of its own."""
 
-  def __init__(self, dataset, optimizer="momentum", loss="softmax"):
+  def __init__(self, dataset, optimizer="momentum", loss="softmax", engine="primal"):
     self.traces = 0
     value = LOSSES[loss].value
+    data = splits.whole(dataset)
+    self.data = data._replace(gram=gram.gram_matrix(data.inputs, True))
 
     def counted(logits, targets):
       self.traces += 1
       return value(logits, targets)
 
-    self.dataset = dataset
     loss = Loss(counted, LOSSES[loss].residual)
-    self.trainer = make_trainer(make_model(5), loss, OPTIMIZERS[optimizer], 7)
+    self.trainer = ENGINES[engine](make_model(5), loss, OPTIMIZERS[optimizer], 7)
     self.program = ensemble.make_program(self.trainer)
 
   def prepare(self, seeds, hypers=HYPERS):
     """Keys, hyperparameters and data of a group."""
-    data = ensemble.split_data(self.dataset, jnp.asarray(self.dataset.inputs), 3, seeds, 2)
+    data = ensemble.split_data(self.data, 5, 3, seeds, 2)
     stacked = ensemble.stack_hypers([hypers[seed] for seed in seeds])
     return ensemble.train_keys(3, seeds), stacked, data
 
@@ -55,10 +57,21 @@ class Bench:
     progress = ensemble.start_group(self.program, keys, stacked, data)
     return ensemble.train_group(self.program, progress, stacked, data, steps, 3)
 
+  def kernels(self, states, seeds):
+    """The weights of a group, [s, p, k]."""
+    axes = (ensemble.STATE_AXES, self.program.data_axes)
+    params = jax.jit(jax.vmap(self.trainer.params, in_axes=axes))
+    return np.asarray(params(states, self.prepare(seeds)[2])["Dense_0"]["kernel"])
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request):
+  return request.param
+
 
 @pytest.fixture(scope="module")
-def bench(planted):
-  return Bench(planted)
+def bench(planted, engine):
+  return Bench(planted, engine=engine)
 
 
 def same_bits(one, i, other, j):
@@ -80,14 +93,14 @@ def test_the_group_equals_a_loop_over_single_models(bench):
   def alone(key, hyper, data):
     state = bench.trainer.init(key, hyper, data)
     state, _ = train.run(bench.trainer, state, hyper, data, 6)
-    return state.params, state.order, bench.trainer.evaluate(state, data)
+    return bench.trainer.params(state, data), state.order, bench.trainer.evaluate(state, data)
 
+  kernels = bench.kernels(group.states, seeds)
   for i in range(4):
     mine = ensemble.member((0, 0, ensemble.SHARED_DATA), (keys, hypers, data), i)
     params, order, record = alone(*mine)
     np.testing.assert_array_equal(group.states.order[i], order)
-    for name, leaf in params["Dense_0"].items():
-      np.testing.assert_allclose(group.states.params["Dense_0"][name][i], leaf, atol=1e-5)
+    np.testing.assert_allclose(kernels[i], params["Dense_0"]["kernel"], atol=1e-5)
     assert group.history.train_loss[-1, i] == pytest.approx(float(record.train_loss), rel=1e-4)
 
 
@@ -103,8 +116,8 @@ def test_padding_does_no_harm(bench):
   assert same_bits(padded, 1, padded, 3)
 
 
-def test_one_trace_serves_all_values_of_all_hyperparameters(planted):
-  bench = Bench(planted)
+def test_one_trace_serves_all_values_of_all_hyperparameters(planted, engine):
+  bench = Bench(planted, engine=engine)
   bench.train([0, 1, 2, 3])
   traced = bench.traces
   assert traced > 0
@@ -115,29 +128,31 @@ def test_one_trace_serves_all_values_of_all_hyperparameters(planted):
   assert bench.traces == traced
 
 
-def test_a_diverging_neighbour_is_flagged_and_leaves_the_others_bits_alone(planted):
-  bench = Bench(planted, optimizer="sgd", loss="squared")
+def test_a_diverging_neighbour_is_flagged_and_leaves_the_others_bits_alone(planted, engine):
+  bench = Bench(planted, "sgd", "squared", engine)
   calm = dict.fromkeys(range(4), Hyper(0.01))
   quiet = bench.train(range(4), calm, steps=30)
   stormy = bench.train(range(4), calm | {2: Hyper(1e20)}, steps=30)
   assert quiet.history.finite.all()
   np.testing.assert_array_equal(stormy.history.finite[-1], [True, True, False, True])
-  assert not np.isfinite(stormy.states.params["Dense_0"]["kernel"][2]).any()
+  kernels = bench.kernels(stormy.states, range(4))
+  np.testing.assert_array_equal(np.isfinite(kernels).any((1, 2)), [True, True, False, True])
   assert all(same_bits(quiet, i, stormy, i) for i in (0, 1, 3))
 
 
-def test_a_loss_that_overflows_between_two_records_is_flagged(bench):
-  """Also where the weights come back: a huge rate in the middle of a chunk is not overlooked."""
+def test_weights_that_overflow_between_two_records_are_flagged(bench):
+  """For what is no number stays none: a huge step in the middle of a chunk is not overlooked."""
   keys, hypers, data = bench.prepare([0, 1, 2, 3])
-  trainer = bench.trainer._replace(
-    step=lambda state, hyper, data: (
-      state._replace(step=state.step + 1),
-      train.Info(jnp.where((state.step == 1) & (hyper.learning_rate > 0.4), jnp.inf, 1.0)),
-    )
-  )
-  program = ensemble.make_program(trainer)
+
+  def step(state, hyper, data):
+    far = (state.step == 1) & (hyper.learning_rate > 0.4)
+    state, info = bench.trainer.step(state, hyper, data)
+    params = jax.tree.map(lambda x: jnp.where(far, jnp.inf, x), state.params)
+    return state._replace(params=params), info
+
+  program = ensemble.make_program(bench.trainer._replace(step=step))
   start = ensemble.start_group(program, keys, hypers, data)
-  end = ensemble.train_group(program, start, hypers, data, 3, 3)
+  end = ensemble.train_group(program, start, hypers, data, 12, 12)
   np.testing.assert_array_equal(end.history.finite, [[True] * 4, [False, True, True, True]])
 
 
@@ -145,13 +160,11 @@ def test_arms_share_a_seeds_initial_weights_split_and_batches(planted, bench):
   other = Bench(planted, optimizer="adam")
   one, two = bench.train([0, 1, 2, 3]), other.train([0, 1, 2, 3])
   np.testing.assert_array_equal(one.states.order, two.states.order)
-  starts = [
-    np.asarray(b.program.init(*b.prepare([0, 1, 2, 3])).params["Dense_0"]["kernel"])
-    for b in (bench, other)
-  ]
+  seeds = [0, 1, 2, 3]
+  starts = [b.kernels(b.program.init(*b.prepare(seeds)), seeds) for b in (bench, other)]
   np.testing.assert_array_equal(*starts)
-  ordinary = bench.prepare([0, 1, 2, 3], dict.fromkeys(range(4), Hyper(0.9)))
-  same = np.asarray(bench.program.init(*ordinary).params["Dense_0"]["kernel"])
+  ordinary = bench.prepare(seeds, dict.fromkeys(range(4), Hyper(0.9)))
+  same = bench.kernels(bench.program.init(*ordinary), seeds)
   np.testing.assert_array_equal(same[:3], starts[0][:3])
   np.testing.assert_allclose(3 * same[3], starts[0][3], rtol=1e-6)  # Its init_scale is 3.
 
@@ -210,16 +223,97 @@ def test_padding_repeats_the_last_member():
   assert ensemble.pad([4, 5], 2) == [4, 5]
 
 
-def test_the_width_follows_the_memory(bench, monkeypatch):
-  _, _, data = bench.prepare([0])
-  need = ensemble.run_bytes(bench.program, Hyper(), data)
-  # Weights, velocity and gradient are held at the least.
-  assert need > 3 * 4 * 143 * 5
-  widths = []
-  for runs in (0.5, 10, 1e9):
-    monkeypatch.setattr(ensemble, "device_memory", lambda runs=runs: int(2 * runs * need))
-    widths.append(ensemble.fit_width(bench.program, Hyper(), data))
-  assert widths[0] == 1 and 9 <= widths[1] <= 10 and 10 < widths[2] <= 1000
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 6, 7, 12, 99])
+def test_blocks_of_any_size_give_what_the_whole_group_gives(size):
+  """The largest that divides the group and is no larger is what the function then sees."""
+  seen = []
+
+  def function(states, shared):
+    seen.append(len(states["a"]))
+    outcome = {"sum": states["a"].sum(1) + shared, "b": 2 * states["b"]}
+    return outcome, shared + 1
+
+  rng = np.random.default_rng(0)
+  states = {"a": jnp.asarray(rng.uniform(size=(12, 3)), float), "b": jnp.arange(12)}
+  axes, ends = (0, None), (0, None)
+  blocked = jax.jit(ensemble.in_blocks(function, axes, ends, size))
+  one, other = blocked(states, jnp.float32(4)), function(states, jnp.float32(4))
+  assert seen[0] == {5: 4, 7: 6, 99: 12}.get(size, size) and seen[-1] == 12
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  for leaf, expected in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    np.testing.assert_allclose(leaf, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "block"), [(4, 1), (4, 2), (5, 2)])
+def test_a_group_that_steps_in_blocks_is_the_same_models(bench, width, block):
+  """To a tolerance, for a block is a program of another width; five is prime."""
+  seeds = [0, 1, 2, 3, 5][:width]
+  keys, hypers, data = bench.prepare(seeds)
+  ends = []
+  for size in (block, width):
+    program = ensemble.make_program(bench.trainer, block=size)
+    states = program.init(keys, hypers, data)
+    ends.append(program.advance(states, hypers, data, num_steps=6))
+  (one, record), (other, expected) = ends
+  assert int(one.step) == int(other.step) == 6
+  np.testing.assert_array_equal(one.order, other.order)
+  kernels = [bench.kernels(states, seeds) for states in (one, other)]
+  np.testing.assert_allclose(*kernels, atol=1e-5)
+  np.testing.assert_allclose(record.train_loss, expected.train_loss, rtol=1e-4)
+
+
+def test_mapped_in_turn_a_function_gives_what_it_gives_one_by_one(bench):
+  keys, hypers, data = bench.prepare([0, 1, 2, 3])
+  axes = (0, 0, bench.program.data_axes)
+
+  def function(key, hyper, data):
+    return jax.random.uniform(key) * hyper.learning_rate, data.inputs[data.train].sum()
+
+  together = ensemble.in_turn(function, axes)(keys, hypers, data)
+  alone = [function(*ensemble.member(axes, (keys, hypers, data), i)) for i in range(4)]
+  np.testing.assert_allclose(together, np.transpose(alone), rtol=1e-6)
+
+
+def test_a_run_picked_from_a_group_is_its_row_and_what_is_shared(bench):
+  keys, hypers, data = bench.prepare([0, 1, 2, 3])
+  axes, group = (0, 0, bench.program.data_axes), (keys, hypers, data)
+  for i in (0, 3):
+    one, other = ensemble.pick(axes, group, i), ensemble.member(axes, group, i)
+    np.testing.assert_array_equal(jax.random.key_data(one[0]), jax.random.key_data(other[0]))
+    assert jax.tree.all(jax.tree.map(np.array_equal, one[1:], other[1:]))
+  assert ensemble.pick(0, np.arange(4), 2) == 2  # What is on the host stays there.
+  with pytest.raises(IndexError):
+    ensemble.pick(axes, group, 4)
+
+
+def test_the_line_through_two_widths_predicts_a_third(bench):
+  """The compiler's own word on each; nothing is run, and the shapes are those that a run has."""
+
+  def peak(width):
+    keys, hypers, data = bench.prepare([0] * width)
+    states = ensemble.shapes(bench.program, keys, hypers, data)
+    return ensemble.compiled_bytes(bench.program.advance, states, hypers, data, num_steps=3)
+
+  memory = ensemble.predict_memory(peak, 8, 16)
+  assert memory.of(64) == pytest.approx(peak(64), rel=0.05)
+  keys, hypers, data = bench.prepare([0, 1])
+  told = ensemble.shapes(bench.program, keys, hypers, data)
+  states = bench.program.init(keys, hypers, data)
+  assert [(x.shape, x.dtype) for x in jax.tree.leaves(told)] == [
+    (x.shape, x.dtype) for x in jax.tree.leaves(states)
+  ]
+  # At the least a run holds its weights and velocity, or its coefficients and theirs.
+  held = sum(x.nbytes for x in jax.tree.leaves((states.params, states.opt_state))) / 2
+  assert memory.per_run >= held
+
+
+def test_a_program_that_needs_more_is_told_to():
+  """Planted: arguments of 4 kB, results of 4 MB."""
+  grow = jax.jit(lambda x: jnp.outer(x, x))
+  need = ensemble.compiled_bytes(grow, jnp.ones(1000))
+  assert need == pytest.approx(4e6 + 4e3, rel=0.01)
+  donated = jax.jit(lambda x: x + 1, donate_argnums=0)
+  assert ensemble.compiled_bytes(donated, jnp.ones(1000)) == pytest.approx(4e3, rel=0.1)
 
 
 ON_EIGHT_DEVICES = """
@@ -227,59 +321,97 @@ import json, sys
 import jax, jax.numpy as jnp, numpy as np
 sys.path.insert(0, "tests")
 from conftest import plant
-from jaxinv import ensemble
+from jaxinv import ensemble, gram, leakage, train
+from jaxinv.data import splits
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
 from jaxinv.optimizers import OPTIMIZERS
-from jaxinv.train import make_trainer
 from jaxinv.types import Hyper
 
-dataset, seeds = plant(), range(8)
-trainer = make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["sgd"], 7)
-program = ensemble.make_program(trainer)
-one = (
-  ensemble.train_keys(3, seeds),
-  ensemble.stack_hypers([Hyper(0.1 * (1 + seed)) for seed in seeds]),
-  ensemble.split_data(dataset, jnp.asarray(dataset.inputs), 3, seeds, 2),
-)
-axes = (0, 0, program.data_axes)
-spread = tuple(ensemble.shard(x, axis, 8) for x, axis in zip(one, axes))
-odd = ensemble.shard(one[1], 0, 6)
-ends = [
-  ensemble.train_group(program, ensemble.start_group(program, *x), *x[1:], 6, 3)
-  for x in (one, spread)
-]
-kernels = [end.states.params["Dense_0"]["kernel"] for end in ends]
-states = program.init(*spread)
-hlo = program.advance.lower(states, *spread[1:], num_steps=3).compile().as_text()
-talking = jax.jit(jnp.sum).lower(kernels[1]).compile().as_text()
+engine = {"primal": train, "gram": gram}[sys.argv[1]]
+whole = splits.whole(plant())
+whole = whole._replace(gram=gram.gram_matrix(whole.inputs, True))
+trainer = engine.make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["momentum"], 7)
+devices = jax.local_devices()
+every = ensemble.make_program(trainer)
+alone = ensemble.make_program(trainer, devices=devices[:1])
+look = leakage.Look((13, 11), 5, holdout=True)
 NAMES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
-print(json.dumps({
-  "devices": [len(kernel.sharding.device_set) for kernel in kernels],
-  "places": sorted({str(part.index[0]) for part in kernels[1].addressable_shards}),
-  "odd": len(odd.learning_rate.sharding.device_set),
-  "difference": float(np.abs(np.subtract(*map(np.asarray, kernels))).max()),
-  "size": float(np.abs(kernels[0]).max()),
-  "loss": float(np.abs(ends[0].history.train_loss - ends[1].history.train_loss).max()),
-  "loops": hlo.count("while("),
-  "collectives": [name for name in NAMES if name in hlo],
-  "control": [name for name in NAMES if name in talking],
-}))
+
+
+def live(program, width, on):
+  seeds = range(width)
+  hypers = ensemble.stack_hypers([Hyper(0.02 * (1 + seed % 4)) for seed in seeds])
+  group = ensemble.train_keys(3, seeds), hypers, ensemble.split_data(whole, 5, 3, seeds, 2)
+  axes = (0, 0, program.data_axes)
+  group = [ensemble.shard(x, axis, width, on) for x, axis in zip(group, axes)]
+  progress = ensemble.start_group(program, *group)
+  firsts = ensemble.copied(progress.states.params)
+  return firsts, ensemble.train_group(program, progress, *group[1:], 6, 3), group
+
+
+def weights(program, firsts, states, data, width):
+  axes = (0, ensemble.STATE_AXES, program.data_axes)
+  picked = [ensemble.pick(axes, (firsts, states, data), i) for i in range(width)]
+  home = {d for x in jax.tree.leaves(picked) for d in x.devices()} == {devices[0]}
+  params = jax.jit(lambda _, state, data: trainer.params(state, data)["Dense_0"]["kernel"])
+  keys = [jax.random.key_data(state.key) for _, state, _ in picked]
+  same = np.array_equal(np.stack(keys), jax.random.key_data(states.key))
+  return np.stack([params(*one) for one in picked]), home and same
+
+
+def difference(one, other):
+  return float(np.abs(np.subtract(*map(np.asarray, (one, other)))).max())
+
+
+found = {}
+for width in (8, 11):
+  first, spread, group = live(every, width, devices)
+  start, single, _ = live(alone, width, devices[:1])
+  own, home = weights(every, first, spread.states, group[2], width)
+  other, _ = weights(alone, start, single.states, group[2], width)
+  leaf = jax.tree.leaves(spread.states.params)[0]
+  found[width] = {
+    "places": len(leaf.sharding.device_set), "home": home, "size": float(np.abs(own).max()),
+    "difference": difference(own, other),
+    "loss": difference(spread.history.train_loss, single.history.train_loss),
+  }
+  if width == 8:
+    place, healthy = np.arange(8) % 2, np.ones(8, bool)
+    models = first, spread.states, group[2], place.astype(np.int32), healthy
+    measured = leakage.measure_group(every, look, 2)(*models)
+    sums = np.asarray(measured.sums)
+    found["sums"] = [len(sums), difference(sums.sum(0)[1], own[1::2].sum(0).T)]
+    one = leakage.examine_one(every, look)(*models[:3], 5)
+    value = one.measures["reshape"]["ncc"]
+    found["measured"] = difference(measured.measures["reshape"]["ncc"][5], value)
+    texts = [
+      every.advance.lower(spread.states, *group[1:], num_steps=3).compile().as_text(),
+      jax.jit(jnp.sum).lower(leaf).compile().as_text(),
+    ]
+    found["loops"] = texts[0].count("while(")
+    found["talk"] = [[name for name in NAMES if name in text] for text in texts]
+print(json.dumps(found))
 """
 
 
-def test_spread_over_eight_devices_the_models_are_the_same_and_never_talk():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_spread_over_eight_devices_the_models_are_the_same_and_never_talk(engine):
   """To a tolerance: a device then holds a group of width one. The devices are the host's, faked."""
   flags = "--xla_force_host_platform_device_count=8"
   root = Path(__file__).parent.parent
   path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
   environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": path}
-  command = [sys.executable, "-c", ON_EIGHT_DEVICES]
+  command = [sys.executable, "-c", ON_EIGHT_DEVICES, engine]
   done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout.splitlines()[-1])
-  assert found["devices"] == [1, 8] and len(found["places"]) == 8
-  assert found["odd"] == 1  # Six runs do not divide over eight devices.
-  assert found["size"] > 0.1 and found["difference"] < 1e-5 and found["loss"] < 1e-5
-  assert found["loops"] > 0 and found["collectives"] == []
-  assert found["control"]  # A sum over the models does talk, and is caught at it.
+  assert found["8"]["places"] == 8
+  assert found["11"]["places"] == 1  # Eleven runs do not divide over eight devices.
+  for width in ("8", "11"):
+    assert found[width]["home"] and found[width]["size"] > 0.1
+    assert found[width]["difference"] < 1e-5 and found[width]["loss"] < 1e-5
+  assert found["sums"][0] == 8 and found["sums"][1] < 1e-4 and found["measured"] < 1e-5
+  step, control = found["talk"]
+  assert found["loops"] > 0 and step == []
+  assert control  # A sum over the models does talk, and is caught at it.

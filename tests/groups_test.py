@@ -1,11 +1,13 @@
 """Groups: stopped anywhere and damaged anyhow, a run ends with the bits of one left in peace."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from jaxinv import experiment
+from jaxinv.experiment import make_lab, plan
 from jaxinv.groups import Host, Stopped, run_groups
 
 
@@ -78,10 +80,31 @@ def test_frames_end_at_the_first_seeds_weights_of_the_watched_class(trained):
   np.testing.assert_allclose(trained[0]["frames/0"][0], trained[0]["init_weights"][0, 1], rtol=1e-6)
 
 
-def test_stopped_after_every_chunk_a_run_ends_with_the_same_bits(lab, trained, tmp_path):
+@pytest.fixture(scope="module", params=["gram", "primal"])
+def either(request, lab, trained):
+  """A lab of each engine, and what it keeps where it is left in peace."""
+  if lab.engines["sgd"].kind == request.param:
+    return lab, trained
+  other = make_lab(replace(lab.settings, engine=request.param), lab.dataset)
+  return other, run_groups(other, plan(other), None, Host())
+
+
+def test_stopped_after_every_chunk_a_run_ends_with_the_same_bits(either, tmp_path):
+  lab, trained = either
   results, stops = run_in_pieces(lab, tmp_path, say=silent)
   assert stops == 9  # Three groups of three chunks.
   assert_same_bits(results, trained)
+
+
+def test_coefficients_are_kept_of_the_engine_that_has_them(either):
+  lab, trained = either
+  has = lab.engines["sgd"].kind == "gram"
+  for result in trained:
+    extras = {name: array.shape for name, array in result.items() if name.startswith("extras/")}
+    runs = len(result["saved"])
+    assert extras == (
+      {"extras/coefficients": (runs, 40, 5), "extras/init_share": (runs,)} if has else {}
+    )
 
 
 @pytest.mark.parametrize("chunks", [2, 5])
@@ -123,17 +146,17 @@ def test_with_all_checkpoints_damaged_a_group_starts_anew(lab, trained, tmp_path
 @pytest.mark.parametrize("damage", [cut, flip])
 def test_a_damaged_finished_group_is_named_and_trained_again(lab, trained, tmp_path, damage):
   run(lab, tmp_path)
-  damage(tmp_path / "group-00001.npz")
+  damage(tmp_path / "group-00001-of-4.npz")
   said = []
   assert_same_bits(run(lab, tmp_path, say=said.append), trained)
-  assert len(said) == 1 and "group-00001.npz" in said[0] and "\n" not in said[0]
+  assert len(said) == 1 and "group-00001-of-4.npz" in said[0] and "\n" not in said[0]
   assert_same_bits(run(lab, tmp_path, say=silent, stop=lambda: True), trained)
 
 
 def test_any_flipped_byte_of_a_finished_group_is_noticed(lab, trained, tmp_path):
   """Also one that the zip format itself would not notice, or chokes on."""
   run(lab, tmp_path)
-  path = tmp_path / "group-00002.npz"
+  path = tmp_path / "group-00002-of-4.npz"
   whole = path.read_bytes()
   groups = experiment.plan(lab)[2:]
   places = [*range(0, 40), *range(len(whole) - 300, len(whole), 3)]

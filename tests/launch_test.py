@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from jaxinv import results
+from jaxinv.data.synthetic import synthetic_faces
 from launch import faces
 
 ROOT = Path(__file__).resolve().parent.parent
 # Few people and steps: enough for every file and figure, and quick.
 SMALL = ["--num_people=5", "--images_per_person=4", "--steps=12", "--num_seeds=2", "--holdout=1"]
-SMALL += ["--batch_size=5"]
+# One device, as this process has it: the real commands would make one of each core.
+SMALL += ["--batch_size=5", "--cpu_devices=1"]
 CONTRACT = [
   *("config.json", "metrics.csv", "summary.json", "history.npz", "report.html"),
   *("recovered/targets.npz", "recovered/sgd.npz", "weights/adam.npz", "figures/training.gif"),
@@ -83,6 +85,38 @@ def test_arrays_have_the_shapes_of_the_contract(small_run):
     steps = history["sgd/step"]
     assert steps[0] == 0 and steps[-1] == 12
     assert history["adam/train_loss"].shape == (2, len(steps))
+
+
+def test_the_weights_are_their_initial_share_and_the_photographs_times_their_coefficients(
+  small_run,
+):
+  people = synthetic_faces(0, num_people=5, images_per_person=4)
+  with (
+    np.load(small_run / "weights" / "sgd.npz") as kept,
+    np.load(small_run / "splits.npz") as split,
+  ):
+    sums = np.einsum("snk,np->skp", kept["coefficients"], people.inputs)
+    share = kept["init_share"][:, None, None]
+    np.testing.assert_allclose(share * kept["init_weights"] + sums, kept["weights"], atol=1e-6)
+    held = np.take_along_axis(kept["coefficients"], split["holdout"][..., None], 1)
+    assert (held == 0).all() and np.abs(kept["coefficients"]).max() > 1e-4
+  with np.load(small_run / "weights" / "adam.npz") as kept:
+    assert "coefficients" not in kept.files
+
+
+def test_the_engines_agree_and_it_is_told_which_was_taken(small_run, tmp_path):
+  assert run_small(tmp_path / "primal", "--engine=primal") == 0
+  for out_dir, engine in ((small_run, "gram"), (tmp_path / "primal", "primal")):
+    engines = json.loads((out_dir / "config.json").read_text())["engines"]
+    assert engines["sgd"]["engine"] == engine and engines["adam"]["engine"] == "primal"
+    assert engines["sgd"]["groups"] >= 1 and engines["sgd"]["width"] >= 1
+  with (
+    np.load(small_run / "weights/sgd.npz") as span,
+    np.load(tmp_path / "primal/weights/sgd.npz") as primal,
+  ):
+    moved = primal["weights"] - primal["init_weights"]
+    difference = span["weights"] - span["init_weights"] - moved
+    assert np.abs(difference).max() < 1e-4 * np.abs(moved).max()
 
 
 def test_metrics_are_one_row_a_measurement(small_run):
@@ -227,7 +261,7 @@ def test_other_ways_to_train_run_through(extra, tmp_path):
     (["--pose=inf"], "pose"),
     (["--pose_seeds=99999999999"], "pose_seeds"),
     (["--num_people=10000", "--images_per_person=10000"], "num_people"),
-    (["--hidden=65536,65536,65536"], "single model"),
+    (["--hidden=65536,65536,65536"], "one model"),
     (["--frobnicate=1"], "frobnicate"),
     (["stray"], "stray"),
   ],

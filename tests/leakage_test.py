@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import experiment, leakage
+from jaxinv import ensemble, experiment, gram, leakage, metrics, train
 from jaxinv.data import splits
 from jaxinv.experiment import Arm, Settings
 from jaxinv.groups import Host, run_groups
@@ -85,13 +85,76 @@ def test_seed_mean_leaves_diverged_seeds_out_of_its_target(data):
   assert other["ncc"] < 0.9999
 
 
-def test_sums_by_arm_hold_the_members_to_be_kept_and_an_arm_without_has_none():
-  weights = jnp.asarray(RNG.standard_normal((6, 2, 3)), jnp.float32)  # The last is padding.
-  arms, keep = np.array([0, 0, 1, 2, 2]), np.array([True, False, True, False, False])
-  sums = leakage.sum_by_arm(weights, arms, keep)
-  assert set(sums) == {0, 1}
-  np.testing.assert_array_equal(sums[0], weights[0])
-  np.testing.assert_array_equal(sums[1], weights[2])
+@pytest.fixture(scope="module", params=["primal", "gram"])
+def group(request, planted):
+  """A program, and four models as it trained them: first parameters, states and data."""
+  make_trainer = {"primal": train.make_trainer, "gram": gram.make_trainer}[request.param]
+  program = ensemble.make_program(make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["sgd"]))
+  data = ensemble.split_data(splits.whole(planted), 5, 0, range(4), 1)
+  data = data._replace(gram=gram.gram_matrix(data.inputs, True))
+  hypers = ensemble.stack_hypers([Hyper(0.05), Hyper(0.1), Hyper(0.05), Hyper(1e38)])
+  states = program.init(ensemble.train_keys(0, range(4)), hypers, data)
+  firsts = ensemble.copied(states.params)
+  states, record = program.advance(states, hypers, data, num_steps=10)
+  assert record.finite.tolist() == [True, True, True, False]
+  return program, firsts, states, data
+
+
+@pytest.fixture(scope="module")
+def alone(group):
+  """What each of the four gives away, looked at alone."""
+  program, *models = group
+  look = leakage.examine_one(program, LOOK)
+  return [jax.device_get(look(*models, i)) for i in range(4)]
+
+
+def test_one_model_of_a_group_is_examined_as_it_is_by_itself(group, alone):
+  program, *models = group
+  axes = (0, ensemble.STATE_AXES, program.data_axes)
+  mine = ensemble.member(axes, tuple(models), 2)
+  params = program.trainer.params(*mine[1:])
+  np.testing.assert_allclose(alone[2].weights, params["Dense_0"]["kernel"].T, atol=1e-6)
+  found = jax.jit(lambda *model: leakage.examine(program.trainer, LOOK, *model))(*mine)
+  for one, other in zip(jax.tree.leaves(alone[2]), jax.tree.leaves(found), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+  train_mean, holdout_mean = leakage.class_images(LOOK, mine[2])
+  expected = metrics.measure(jnp.asarray(alone[2].images["reshape"]), train_mean, holdout_mean)
+  for name, value in expected.items():
+    assert float(alone[2].measures["reshape"][name]) == pytest.approx(float(value), abs=1e-4)
+
+
+def test_a_groups_measures_are_those_of_its_members(group, alone):
+  program, *models = group
+  whom = np.zeros(4, np.int32), np.ones(4, bool)
+  measured = leakage.measure_group(program, LOOK, 3)(*models, *whom)
+  assert set(measured.measures) == {"model", "reshape", "init_diff"}
+  for attack, table in measured.measures.items():
+    assert set(table) == set(alone[0].measures[attack])
+    for name, values in table.items():
+      expected = [found.measures[attack][name] for found in alone[:3]]
+      np.testing.assert_allclose(values[:3], expected, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_sums_hold_the_healthy_members_of_each_place_and_one_without_has_none(group, alone):
+  """The fourth has diverged: its weights, which are no numbers, are in no sum."""
+  program, *models = group
+  place, healthy = np.array([0, 2, 0, 2], np.int32), np.array([True, True, True, False])
+  weights = [found.weights for found in alone]
+  assert not np.isfinite(weights[3]).all()
+  measure = leakage.measure_group(program, LOOK, 3)
+  sums = np.asarray(measure(*models, place, healthy).sums).sum(0)
+  np.testing.assert_allclose(sums[0], weights[0] + weights[2], atol=1e-5)
+  np.testing.assert_array_equal(sums[1], 0)
+  np.testing.assert_allclose(sums[2], weights[1], atol=1e-5)
+  fewer = np.asarray(measure(*models, place, healthy & (place == 2)).sums).sum(0)
+  np.testing.assert_array_equal(fewer[0], 0)
+
+
+def test_the_watched_class_is_that_of_the_weights(group, alone):
+  program, _, states, data = group
+  watch = leakage.watch_one(program, LOOK)
+  for i, chosen in ((0, 3), (2, 1)):
+    np.testing.assert_allclose(watch(states, data, i, chosen), alone[i].weights[chosen], atol=1e-6)
 
 
 def test_a_hidden_layer_is_read_as_the_product_of_its_kernels_and_its_parameters_are_kept(planted):

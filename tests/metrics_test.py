@@ -67,6 +67,16 @@ def test_ssim_of_small_images_has_a_window_that_fits(shape):
   assert value == pytest.approx(window_ssim(unit(a), unit(b)), abs=1e-4)
 
 
+def test_ssim_of_a_stack_is_that_of_each_pair_by_itself():
+  """Each image scaled by its own extremes, and not by its neighbours'."""
+  a, b = pair((3, 12, 10))
+  a *= np.float32([1, 50, 1e-3])[:, None, None]
+  values = ssim(jnp.asarray(a), jnp.asarray(b))
+  expected = [window_ssim(unit(x), unit(y)) for x, y in zip(a, b, strict=True)]
+  assert values.shape == (3,) and np.std(expected) > 1e-3
+  np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(13, 17), (4, 3)])
 def test_psnr_is_that_of_scikit_image(shape):
   a, b = pair(shape)

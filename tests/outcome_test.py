@@ -12,7 +12,9 @@ import pytest
 import skimage.metrics
 
 from jaxinv import experiment, files, metrics, outcome, results
+from jaxinv.experiment import Arm, Settings
 from jaxinv.groups import Host, run_groups
+from jaxinv.types import Hyper
 
 CLASSES, SHAPE = 5, (13, 11)
 
@@ -193,7 +195,7 @@ def through_the_pipeline(lab, dataset=None, **changes):
   """Another experiment with the lab's compiled programs: its first arm alone."""
   lab = lab._replace(settings=replace(lab.settings, arms=lab.settings.arms[:1], **changes))
   if dataset is not None:
-    lab = lab._replace(dataset=dataset)
+    lab = experiment.with_data(lab, dataset)
   groups = experiment.plan(lab)
   return outcome.assemble(lab, run_groups(lab, groups, None, Host())).arms["plain"]
 
@@ -212,6 +214,57 @@ def test_control_untrained_weights_score_at_chance(lab):
   # Nothing was learned: there is no difference, hence no image.
   np.testing.assert_array_equal(measures["init_diff"]["ncc_centred"], 0)
   np.testing.assert_array_equal(measures["init_diff"]["identification"], 0)
+
+
+@pytest.fixture(scope="module")
+def by_engine(planted):
+  """The same experiment by both engines: three arms, groups of four of nine runs."""
+  arms = (
+    Arm("plain", "sgd", Hyper(0.03)),
+    Arm("all", "sgd", Hyper(0.05, 0.9, 0.2, 2.0, 0.1, 0.3)),
+    Arm("fast", "nesterov", Hyper(0.02)),
+  )
+  common = {"num_seeds": 3, "steps": 12, "batch_size": 8, "width": 4, "record_every": 4}
+  return {
+    engine: outcome.run(Settings(arms, **common, save_seeds=2, engine=engine), planted)
+    for engine in ("gram", "primal")
+  }
+
+
+def test_both_engines_tell_the_same(by_engine):
+  one, other = by_engine["gram"], by_engine["primal"]
+  assert jax.tree.all(jax.tree.map(np.array_equal, one.splits, other.splits))
+  for name, mine in one.arms.items():
+    theirs = other.arms[name]
+    assert mine.healthy.all() and theirs.healthy.all()
+    moved = [arm.arrays["weights"] - arm.arrays["init_weights"] for arm in (mine, theirs)]
+    assert np.linalg.norm(moved[0] - moved[1]) < 1e-4 * np.linalg.norm(moved[1])
+    assert set(mine.measures) == set(theirs.measures) >= {"model", "init_diff", "seed_mean"}
+    for attack, table in theirs.measures.items():
+      assert set(mine.measures[attack]) == set(table)
+      for metric, values in table.items():
+        tolerance = {"psnr": 1e-2}.get(metric, 1e-3)
+        np.testing.assert_allclose(mine.measures[attack][metric], values, atol=tolerance)
+    for attack, images in theirs.images.items():
+      np.testing.assert_allclose(mine.images[attack], images, atol=0.1)
+    for curve, values in theirs.history.items():
+      np.testing.assert_allclose(mine.history[curve], values, rtol=1e-3)
+    np.testing.assert_allclose(mine.frames, theirs.frames, atol=1e-5)
+
+
+def test_arrays_hold_the_coefficients_that_make_up_the_weights(planted, by_engine):
+  shapes = {"weights": (2, 5, 143), "init_weights": (2, 5, 143), "bias": (2, 5)}
+  for name, arm in by_engine["primal"].arms.items():
+    assert {key: array.shape for key, array in arm.arrays.items()} == shapes
+    arrays = by_engine["gram"].arms[name].arrays
+    assert {key: array.shape for key, array in arrays.items()} == shapes | {
+      "coefficients": (2, 40, 5),
+      "init_share": (2,),
+    }
+    start = arrays["init_share"][:, None, None] * arrays["init_weights"]
+    added = np.einsum("snk,np->skp", np.float64(arrays["coefficients"]), planted.inputs)
+    np.testing.assert_allclose(start + added, arrays["weights"], atol=1e-5)
+    np.testing.assert_allclose(arrays["coefficients"].sum(1), arrays["bias"], atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,7 @@ def unequal():
 
 
 def draw(seeds, holdout, fixed=False, root=0):
-  dataset = unequal()
-  return split_data(dataset, jnp.asarray(dataset.inputs), root, seeds, holdout, fixed)
+  return split_data(splits.whole(unequal()), 4, root, seeds, holdout, fixed)
 
 
 @pytest.mark.parametrize("holdout", [0, 1, 2])
@@ -91,4 +90,12 @@ def test_whole_holds_nothing_out():
   data = splits.whole(unequal())
   np.testing.assert_array_equal(data.train, np.arange(len(LABELS)))
   assert data.holdout.shape == (0,)
-  assert all(isinstance(leaf, jax.Array) for leaf in data)
+  assert all(isinstance(leaf, jax.Array) for leaf in data[:4])
+  assert data.keep is None and data.gram is None
+
+
+def test_a_split_leaves_all_else_of_the_data_as_it_is():
+  before = splits.whole(unequal())._replace(keep=jnp.ones(len(LABELS)), gram=jnp.eye(len(LABELS)))
+  after = split_data(before, 4, 0, [0, 1], 2)
+  for name in ("inputs", "labels", "keep", "gram"):
+    assert getattr(after, name) is getattr(before, name)

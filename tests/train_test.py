@@ -12,7 +12,7 @@ from jaxinv.data import splits
 from jaxinv.ensemble import split_data
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
-from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.optimizers import OPTIMIZERS, clipped
 from jaxinv.train import make_trainer
 from jaxinv.types import Hyper, TrainState
 
@@ -22,12 +22,17 @@ KEY = jax.random.key(7)
 @pytest.fixture(scope="module")
 def data(planted):
   """The planted images, two of each class held out: 30 to train on."""
-  shared = split_data(planted, jnp.asarray(planted.inputs), 0, [0], holdout=2)
+  return split(planted, 2)
+
+
+def split(dataset, holdout):
+  """A data set with so many of each class held out."""
+  shared = split_data(splits.whole(dataset), dataset.num_classes, 0, [0], holdout)
   return shared._replace(train=shared.train[0], holdout=shared.holdout[0])
 
 
-def trainer_of(optimizer="sgd", loss="softmax", batch_size=0, **model):
-  return make_trainer(make_model(5, **model), LOSSES[loss], OPTIMIZERS[optimizer], batch_size)
+def trainer_of(optimizer="sgd", loss="softmax", batch_size=0, off=(), **model):
+  return make_trainer(make_model(5, **model), LOSSES[loss], OPTIMIZERS[optimizer], batch_size, off)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ def params(data):
 
 def fresh(params, hyper, data, optimizer="sgd"):
   """A state before the first step."""
-  opt_state = OPTIMIZERS[optimizer](hyper).init(params)
+  opt_state = clipped(OPTIMIZERS[optimizer])(hyper).init(params)
   return TrainState(params, opt_state, jnp.zeros((), jnp.int32), KEY, data.train)
 
 
@@ -56,7 +61,7 @@ def floats(**values):
 
 @partial(jax.jit, static_argnums=(0, 3))
 def draw(batch_size, state, data, num_steps):
-  """The indices that each step trains on, [num_steps, b]."""
+  """The batch that each step trains on, its leaves with an axis of `num_steps`."""
 
   def step(state, _):
     order, batch = train.next_batch(state, data, batch_size)
@@ -66,9 +71,25 @@ def draw(batch_size, state, data, num_steps):
 
 
 def batches(batch_size, data, num_steps):
-  """The same from a fresh start, whose parameters do not matter."""
+  """The examples of each step, [num_steps, b], from a fresh start; no parameters are needed."""
   state = TrainState(None, None, jnp.zeros((), jnp.int32), KEY, data.train)
-  return np.asarray(draw(batch_size, state, data, num_steps))
+  return np.asarray(draw(batch_size, state, data, num_steps).index)
+
+
+def shares(batch_size, data, num_steps):
+  """What part each example of the data set has in each step's objective, [num_steps, n]."""
+  state = TrainState(None, None, jnp.zeros((), jnp.int32), KEY, data.train)
+  index, share = draw(batch_size, state, data, num_steps)
+  if index is None:  # All examples, in their order.
+    return np.asarray(share)
+  whole = np.zeros((num_steps, len(data.labels)), np.float32)
+  np.put_along_axis(whole, np.asarray(index), np.asarray(share), 1)
+  return whole
+
+
+def uneven(data):
+  """The data with examples that count whole, in part, and not at all."""
+  return data._replace(keep=jnp.asarray(np.resize([1, 0, 0.25, 1, 0.5], len(data.labels)), float))
 
 
 def residual(loss, logits, targets):
@@ -78,18 +99,24 @@ def residual(loss, logits, targets):
   return (1 / (1 + np.exp(-logits)) if loss == "sigmoid" else logits) - targets
 
 
-@pytest.mark.parametrize(("loss", "batch_size"), [*((loss, 0) for loss in LOSSES), ("softmax", 7)])
-def test_a_step_of_sgd_is_its_closed_form(data, params, loss, batch_size):
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(
+  ("loss", "batch_size", "holdout"),
+  [*((loss, 0, 2) for loss in LOSSES), ("softmax", 7, 2), ("softmax", 0, 5), ("squared", 0, 0)],
+)
+def test_a_step_of_sgd_is_its_closed_form(planted, params, loss, batch_size, holdout, keep):
   """W - rate * (X^T residual / b, clipped, + decay * W), in float64 from the data."""
+  data = split(planted, holdout)
+  data = uneven(data) if keep else data
   hyper = floats(learning_rate=0.3, weight_decay=0.2, label_smoothing=0.1, clip_norm=0.5)
   trainer = trainer_of(loss=loss, batch_size=batch_size)
   state = fresh(params, hyper, data)
-  (batch,) = batches(batch_size, data, 1)
-  x, labels = np.float64(data.inputs)[batch], np.asarray(data.labels)[batch]
+  (share,) = np.float64(shares(batch_size, data, 1))
+  x, labels = np.float64(data.inputs), np.asarray(data.labels)
   w, bias = (np.float64(state.params["Dense_0"][name]) for name in ("kernel", "bias"))
   targets = 0.9 * np.eye(5)[labels] + 0.1 / 5
-  rest = residual(loss, x @ w + bias, targets)
-  grads = x.T @ rest / len(batch), rest.mean(0)
+  rest = share[:, None] * residual(loss, x @ w + bias, targets)
+  grads = x.T @ rest, rest.sum(0)
   norm = np.sqrt(sum((g**2).sum() for g in grads))
   assert norm > 0.5  # The bound is felt.
   after, _ = jax.jit(trainer.step)(state, hyper, data)
@@ -123,10 +150,66 @@ def test_what_does_not_fill_a_batch_waits_for_the_next_epoch(data):
   assert len(set(np.concatenate(epochs))) == 30  # And none waits for ever.
 
 
-@pytest.mark.parametrize("batch_size", [0, 30])
-def test_the_full_batch_is_the_split_in_its_own_order(data, batch_size):
-  for batch in batches(batch_size, data, 3):
-    np.testing.assert_array_equal(batch, data.train)
+@pytest.mark.parametrize(
+  ("batch_size", "holdout"), [(0, 2), (30, 2), (7, 2), (0, 0), (0, 5), (6, 5)]
+)
+def test_the_examples_of_a_step_share_it_evenly_and_no_other_has_a_part(
+  planted, batch_size, holdout
+):
+  """The full batch is all of the split, however little of the data that is."""
+  data = split(planted, holdout)
+  size = batch_size or 40 - 5 * holdout
+  for share in shares(batch_size, data, 3):
+    chosen = np.flatnonzero(share)
+    assert len(chosen) == size and set(chosen) <= set(map(int, data.train))
+    np.testing.assert_allclose(share[chosen], 1 / size, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("batch_size", "holdout"), [(0, 2), (7, 2), (0, 0), (0, 5)])
+def test_an_example_has_a_part_as_large_as_it_counts(planted, batch_size, holdout):
+  whole = split(planted, holdout)
+  parts = uneven(whole)
+  kept = np.asarray(parts.keep)
+  for even, share in zip(shares(batch_size, whole, 3), shares(batch_size, parts, 3), strict=True):
+    weights = np.where(even > 0, kept, 0)
+    np.testing.assert_allclose(share, weights / weights.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("batch_size", "holdout"), [(0, 2), (7, 2), (0, 5)])
+def test_where_no_example_counts_a_step_leaves_the_weights_as_they_are(
+  planted, params, batch_size, holdout
+):
+  data = split(planted, holdout)
+  data = data._replace(keep=jnp.zeros(40))
+  hyper = floats(learning_rate=0.5, clip_norm=1.0)
+  trainer = trainer_of(batch_size=batch_size)
+  after, info = jax.jit(trainer.step)(fresh(params, hyper, data), hyper, data)
+  assert info.loss == 0
+  for one, other in zip(jax.tree.leaves(after.params), jax.tree.leaves(params), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_what_is_off_changes_nothing_where_no_run_makes_use_of_it(data, params, optimizer):
+  hyper, ends = floats(learning_rate=0.05), []
+  for off in ((), ("clip_norm", "weight_decay")):
+    trainer = trainer_of(optimizer, off=off)
+    start = fresh(params, hyper, data, optimizer)
+    start = start._replace(opt_state=trainer.init(KEY, hyper, data).opt_state)
+    ends.append(steps_of(trainer)(start, hyper, data, 5)[0])
+  kernels = [np.asarray(end.params["Dense_0"]["kernel"]) for end in ends]
+  np.testing.assert_allclose(*kernels, rtol=1e-5, atol=1e-6)
+  assert np.abs(kernels[0] - params["Dense_0"]["kernel"]).max() > 0.01
+
+
+def test_what_the_engine_hands_out_is_what_its_state_holds(data, params):
+  trainer, hyper = trainer_of(), floats(learning_rate=0.5)
+  state, _ = steps_of(trainer)(fresh(params, hyper, data), hyper, data, 3)
+  release = trainer.release(params, state, data)
+  for held, given in ((state.params, trainer.params(state, data)), (state.params, release.params)):
+    assert jax.tree.all(jax.tree.map(np.array_equal, held, given))
+  assert jax.tree.all(jax.tree.map(np.array_equal, params, release.init_params))
+  assert release.peers is None and trainer.extras(state) == {}
 
 
 def test_a_batch_holds_no_held_out_example(data):
@@ -186,6 +269,34 @@ def test_a_record_is_of_the_split_without_smoothing_or_decay(data, params):
   assert float(record.train_loss) == pytest.approx(values[np.asarray(data.train)].mean(), rel=1e-5)
   assert float(record.train_accuracy) == pytest.approx(right[np.asarray(data.train)].mean())
   assert float(record.holdout_accuracy) == pytest.approx(right[np.asarray(data.holdout)].mean())
+
+
+def test_a_record_counts_examples_as_training_does(data, params):
+  """The examples held out all count whole."""
+  parts = uneven(data)
+  state = fresh(params, Hyper(), data)
+  record, whole = trainer_of().evaluate(state, parts), trainer_of().evaluate(state, data)
+  logits = np.float64(data.inputs) @ np.float64(params["Dense_0"]["kernel"])
+  index, labels = np.asarray(data.train), np.asarray(data.labels)
+  values = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
+  weights = np.float64(parts.keep)[index]
+  expected = (weights @ values[index], weights @ (logits.argmax(1) == labels)[index])
+  assert float(record.train_loss) == pytest.approx(expected[0] / weights.sum(), rel=1e-5)
+  assert float(record.train_accuracy) == pytest.approx(expected[1] / weights.sum(), rel=1e-5)
+  assert record.holdout_accuracy == whole.holdout_accuracy
+  assert abs(record.train_loss - whole.train_loss) > 1e-3
+
+
+def test_of_equal_logits_the_first_class_is_the_answer(planted):
+  """As of argmax; untrained weights of zero thus classify as chance does."""
+  data = splits.whole(planted)
+  rng = np.random.default_rng(0)
+  logits = rng.integers(0, 3, (40, 5)).astype(np.float32)  # Many ties.
+  finite = jnp.asarray(True)
+  record = train.record(LOSSES["softmax"], jnp.asarray(logits), data, finite)
+  assert float(record.train_accuracy) == pytest.approx((logits.argmax(1) == planted.labels).mean())
+  record = train.record(LOSSES["softmax"], jnp.zeros((40, 5)), data, finite)
+  assert float(record.train_accuracy) == pytest.approx(0.2)
 
 
 def test_with_nothing_held_out_the_held_out_accuracy_is_nan_and_the_rest_is_fine(planted, params):

@@ -77,4 +77,5 @@ def class_shares(
 def whole(dataset: Dataset) -> Data:
   """The data set with nothing held out, on the device."""
   everything = jnp.arange(len(dataset.labels))
-  return Data(jnp.asarray(dataset.inputs), jnp.asarray(dataset.labels), everything, everything[:0])
+  inputs = jnp.asarray(dataset.inputs, float)
+  return Data(inputs, jnp.asarray(dataset.labels), everything, everything[:0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -12,6 +13,7 @@ from jaxinv import recover
 from jaxinv.figures.common import colour, new_figure
 from jaxinv.files import write_file
 from jaxinv.outcome import ArmOutcome, Outcome
+from jaxinv.types import Dataset
 
 # How attacks and measures are called in figures.
 ATTACK_WORDS = {"reshape": "W", "init_diff": "W - W0", "seed_mean": "mean W of all seeds"}
@@ -75,6 +77,104 @@ def _mosaic(axis, grid: Float[np.ndarray, "r c h w"], heads, sides) -> None:
   look = {"fontsize": 8, "parse_math": False}
   axis.set_xticks([(i + 0.5) * (width + _GAP) for i in range(columns)], heads, **look)
   axis.set_yticks([(i + 0.5) * (height + _GAP) for i in range(rows)], sides, **look)
+
+
+class Shares(NamedTuple):
+  """Which photographs make up one person's weights, of one model.
+
+  Attributes:
+    name: the person's.
+    image: the sum of all training photographs, each times its coefficient, scaled to [0, 1]: the
+      person's weights less what is left in them of the initial ones.
+    own: the person's training photographs, the one with most weight first; in [0, 1].
+    own_weight: the coefficient of each in the weights.
+    others: photographs of other people with the largest negative coefficients, likewise.
+    other_weight: the coefficient of each.
+    own_part: the own photographs' part of all coefficients' magnitudes, in [0, 1].
+  """
+
+  name: str
+  image: Float[np.ndarray, "h w"]
+  own: Float[np.ndarray, "_ h w"]
+  own_weight: Float[np.ndarray, " _"]
+  others: Float[np.ndarray, "_ h w"]
+  other_weight: Float[np.ndarray, " _"]
+  own_part: float
+
+
+def find_shares(
+  dataset: Dataset, arm: ArmOutcome, train: Int[np.ndarray, " m"], person: int, most: int = 8
+) -> Shares:
+  """Finds which photographs make up a person's weights in an arm's first seed.
+
+  Args:
+    dataset: the photographs.
+    arm: trained in the span of the data, so that it has `coefficients`.
+    train: the photographs trained on.
+    person: the class.
+    most: how many of the person's photographs to show; fewer than half as many of other people.
+
+  Returns:
+    The shares.
+  """
+  weight = arm.arrays["coefficients"][0][train, person]
+  mine = dataset.labels[train] == person
+  own = np.flatnonzero(mine)[np.argsort(-weight[mine], kind="stable")][:most]
+  others = np.flatnonzero(~mine)[np.argsort(weight[~mine], kind="stable")][: most * 3 // 8]
+  photographs = dataset.inputs[train].reshape(-1, *dataset.image_shape)
+  image = np.tensordot(weight, photographs, 1)
+  total = np.abs(weight).sum()
+  return Shares(
+    name=dataset.names[person],
+    image=(image - image.min()) / max(np.ptp(image), np.finfo(image.dtype).tiny),
+    own=photographs[own],
+    own_weight=weight[own],
+    others=photographs[others],
+    other_weight=weight[others],
+    own_part=float(np.abs(weight[mine]).sum() / total) if total > 0 else 0.0,
+  )
+
+
+def shares_figure(shares: Sequence[Shares]) -> Figure:
+  """For each person the recovered face, then the photographs it is a weighted sum of.
+
+  Args:
+    shares: one a row.
+
+  Returns:
+    The figure.
+  """
+  own, others = (max(len(getattr(s, name)) for s in shares) for name in ("own", "others"))
+  height, width = shares[0].image.shape
+  columns = 1 + own + others
+  size = (0.78 * columns + 0.5, len(shares) * (0.78 * height / width + 0.22) + 0.35)
+  figure, axes = new_figure(len(shares), columns, size)
+  for row, share in zip(axes, shares, strict=True):
+    cells = [(share.image, "sum"), *zip(share.own, share.own_weight, strict=True)]
+    cells += [None] * (own - len(share.own))
+    cells += zip(share.others, share.other_weight, strict=True)
+    cells += [None] * (columns - len(cells))
+    for place, (axis, cell) in enumerate(zip(row, cells, strict=True)):
+      axis.axis("off")
+      if cell is None:
+        continue
+      image, weight = cell
+      axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+      colours = {True: "black", False: colour(0 if place <= own else 1)}
+      text = weight if isinstance(weight, str) else f"{weight:+.2g}"
+      axis.set_title(text, fontsize=8, pad=2, color=colours[place == 0])
+    row[0].text(
+      -0.08,
+      0.5,
+      share.name,
+      transform=row[0].transAxes,
+      rotation=90,
+      ha="right",
+      va="center",
+      fontsize=9,
+      parse_math=False,
+    )
+  return figure
 
 
 def units_figure(outcome: Outcome, image_shape: tuple[int, int], most: int = 10) -> Figure:
