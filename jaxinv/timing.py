@@ -1,29 +1,26 @@
 """The only reader of the clock: lowering, compiling and running, measured apart.
 
 Every time is taken until the result is ready (JAX returns before that), after a warm-up, and
-several times, with the median and the spread told. Besides the clock there are the two ways of
-training many models that the benchmark compares, made ready to be timed.
+several times, with the median and the spread told.
 """
 
+import contextlib
+import math
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
-
-from jaxinv import ensemble, train
-from jaxinv.train import Trainer
-from jaxinv.types import Data, Hyper, Record, TrainState
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import AxisType, PartitionSpec
 
 Clock = Callable[[], float]
 Name = TypeVar("Name", bound=Hashable)
 
-# A product timed fewer times than this might show nothing but a disturbance.
-_FEWEST_PRODUCTS = 3
+# What is timed fewer times than this might show nothing but a disturbance.
+_FEWEST_CALLS = 3
 
 
 class Compiled(NamedTuple):
@@ -32,9 +29,9 @@ class Compiled(NamedTuple):
   Attributes:
     call: takes the arguments it was compiled for, without the static ones.
     lower_s: seconds to trace it and to lower it to StableHLO.
-    compile_s: seconds XLA took to compile that; a hit in JAX's persistent cache counts as that.
+    compile_s: seconds XLA took to compile that, never from JAX's persistent cache.
     peak_bytes: memory of its arguments, outputs and temporary buffers, less what outputs share
-      with arguments, as the compiler states it; None where it does not.
+      with arguments, as the compiler states it of one device; None where it does not.
   """
 
   call: Callable[..., Any]
@@ -48,18 +45,6 @@ class Spread(NamedTuple):
 
   median: float
   iqr: float
-
-
-class Training(NamedTuple):
-  """Some steps of some models, ready to be timed.
-
-  Attributes:
-    compiled: the program behind it.
-    call: () -> arrays to wait for; each call goes on where the one before stopped.
-  """
-
-  compiled: Compiled
-  call: Callable[[], Any]
 
 
 def compile_timed(
@@ -79,9 +64,24 @@ def compile_timed(
   start = clock()
   lowered = jitted.lower(*args, **static)
   middle = clock()
-  compiled = lowered.compile()
+  with _without_cache():
+    compiled = lowered.compile()
   end = clock()
   return Compiled(compiled, middle - start, end - middle, _peak_bytes(compiled))
+
+
+@contextlib.contextmanager
+def _without_cache() -> Iterator[None]:
+  """Keeps JAX from finding compiled programs on the disk, and from leaving them there."""
+  enabled = jax.config.jax_enable_compilation_cache
+  # JAX asks once whether there is a cache; to reset it makes it ask again.
+  jax.config.update("jax_enable_compilation_cache", False)
+  compilation_cache.reset_cache()
+  try:
+    yield
+  finally:
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    compilation_cache.reset_cache()
 
 
 def _peak_bytes(compiled: Any) -> int | None:
@@ -133,7 +133,7 @@ def spread(seconds: Sequence[float]) -> Spread:
 def matmul_rate(
   m: int, k: int, n: int, seconds: float = 0.3, clock: Clock = time.perf_counter
 ) -> float:
-  """Measures how fast the device multiplies [m, k] by [k, n], in float32 at JAX's precision.
+  """Measures how fast all devices together multiply [m, k] by [k, n], at JAX's precision.
 
   Args:
     m: rows of the first matrix.
@@ -143,18 +143,11 @@ def matmul_rate(
     clock: the time in seconds.
 
   Returns:
-    Floating-point operations a second, 2 m k n in one product, of the fastest product.
+    Floating-point operations a second, 2 m k n in one product, of the fastest round.
   """
-  key_a, key_b = jax.random.split(jax.random.key(0))
-  a, b = jax.random.normal(key_a, (m, k)), jax.random.normal(key_b, (k, n))
-  product = jax.jit(jnp.matmul)
-  jax.block_until_ready(product(a, b))
-  begin, times = clock(), []
-  while len(times) < _FEWEST_PRODUCTS or clock() - begin < seconds:
-    start = clock()
-    jax.block_until_ready(product(a, b))
-    times.append(clock() - start)
-  return 2 * m * k * n / min(times)
+  a, b = _on_each_device((m, k)), _on_each_device((k, n))
+  product = _at_once(lambda a, b: (a[0] @ b[0])[None])
+  return a.shape[0] * 2 * m * k * n / _fastest(lambda: product(a, b), seconds, clock)
 
 
 def gemm_rate(batch: int, features: int, classes: int) -> float:
@@ -165,80 +158,49 @@ def gemm_rate(batch: int, features: int, classes: int) -> float:
   return max(matmul_rate(*shape) for shape in shapes)
 
 
-def train_together(
-  trainer: Trainer, keys: Key[Array, " s"], hypers: Hyper, data: Data, num_steps: int
-) -> Training:
-  """Prepares training of all models by the program that an experiment uses, without its records.
+def bandwidth(num_bytes: int, seconds: float = 0.3, clock: Clock = time.perf_counter) -> float:
+  """Measures how fast all devices together add 1 to each of many numbers, in place.
 
   Args:
-    trainer: the engine for one model.
-    keys: one for each model.
-    hypers: hyperparameters, each leaf [s].
-    data: examples, and a split for each model.
-    num_steps: steps in one call.
+    num_bytes: of the numbers; more than all caches hold, to measure the main memory.
+    seconds: how long to go on.
+    clock: the time in seconds.
 
   Returns:
-    The training, compiled but not begun.
+    Bytes a second, those read and those written, of the fastest round.
   """
-  # What an experiment measures between chunks is no part of a step, and in small batches it would
-  # be a large part of the time.
-  program = ensemble.make_program(trainer._replace(evaluate=_no_record))
-  states = program.init(keys, hypers, data)
-  compiled = compile_timed(program.advance, states, hypers, data, num_steps=num_steps)
+  itemsize = jax.dtypes.canonicalize_dtype(float).itemsize
+  numbers = _on_each_device((max(1, num_bytes // itemsize // jax.local_device_count()),))
+  add = _at_once(lambda x: x + 1, donate_argnums=0)
 
   def call():
-    nonlocal states
-    states, record = compiled.call(states, hypers, data)  # The old states' memory is given up.
-    return states, record
+    nonlocal numbers
+    numbers = add(numbers)
+    return numbers
 
-  return Training(compiled, call)
-
-
-def _no_record(state: TrainState, data: Data) -> Record:
-  return Record(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()), jnp.ones((), bool))
+  return 2 * numbers.nbytes / _fastest(call, seconds, clock)
 
 
-def train_in_turn(
-  trainer: Trainer, keys: Key[Array, " s"], hypers: Hyper, data: Data, num_steps: int
-) -> Training:
-  """Prepares training of one model after another, all by one program for one model.
-
-  Takes the arguments of `train_together`, and the models are the same.
-  """
-  init = jax.jit(trainer.init)
-  steps = jax.jit(partial(train.run, trainer, num_steps=num_steps), donate_argnums=0)
-  axes = (0, 0, ensemble.SHARED_DATA)
-  models = [ensemble.member(axes, (keys, hypers, data), i) for i in range(len(keys))]
-  states = [init(*model) for model in models]
-  compiled = compile_timed(steps, states[0], *models[0][1:])
-
-  def call():
-    for i, (_, hyper, own) in enumerate(models):
-      states[i], info = compiled.call(states[i], hyper, own)
-    # One device works in order: where the last info is ready, all before it is.
-    return states, info
-
-  return Training(compiled, call)
+def _on_each_device(shape: tuple[int, ...]) -> jax.Array:
+  """Numbers of all sorts, an array of a shape on each device: [devices, *shape]."""
+  # Not drawn at random, which takes several times the memory of a large array.
+  draw = _at_once(lambda i: jnp.sin(i + jnp.arange(math.prod(shape), dtype=float)))
+  return draw(jnp.arange(jax.local_device_count())).reshape(-1, *shape)
 
 
-def steps_to_accuracy(
-  program: ensemble.Program,
-  keys: Key[Array, " s"],
-  hypers: Hyper,
-  data: Data,
-  target: float,
-  max_steps: int,
-  record_every: int,
-) -> Float[np.ndarray, " s"]:
-  """Trains until every model has classified the target's share of its training split right.
+def _at_once(function: Callable[..., jax.Array], **options: Any) -> Callable[..., jax.Array]:
+  """Compiles a function to work on all devices at once, each on its part of the leading axis."""
+  devices, spec = jax.local_devices(), PartitionSpec("device")
+  mesh = jax.make_mesh((len(devices),), ("device",), (AxisType.Auto,), devices=devices)
+  return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec), **options)
 
-  Returns:
-    The first recorded step at which each had; infinite where none was within `max_steps`.
-  """
-  progress, steps = ensemble.start_group(program, keys, hypers, data), [0]
-  while True:
-    reached = progress.history.train_accuracy >= target
-    if reached.any(0).all() or steps[-1] == max_steps:
-      return np.where(reached, np.array(steps)[:, None], np.inf).min(0)
-    steps.append(min(steps[-1] + record_every, max_steps))
-    progress = ensemble.train_group(program, progress, hypers, data, steps[-1], record_every)
+
+def _fastest(call: Callable[[], jax.Array], seconds: float, clock: Clock) -> float:
+  """Calls again and again after a first time to warm up; returns the shortest time in seconds."""
+  jax.block_until_ready(call())
+  begin, times = clock(), []
+  while len(times) < _FEWEST_CALLS or clock() - begin < seconds:
+    start = clock()
+    jax.block_until_ready(call())
+    times.append(clock() - start)
+  return min(times)

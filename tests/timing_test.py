@@ -113,16 +113,45 @@ def test_spread(values, median, iqr):
   assert timing.spread(values) == (median, iqr)
 
 
-def test_matmul_rate_is_of_the_fastest_product(monkeypatch):
-  clock = FakeClock()
-  costs = itertools.chain([50.0, 4.0, 2.0], itertools.repeat(8.0))  # The first one compiles.
+@pytest.fixture
+def slow_waits(monkeypatch):
+  """A clock that waiting moves on: 50 s for the first, which compiles, then 4, 2, 8, 8, ..."""
+  clock, costs = FakeClock(), itertools.chain([50.0, 4.0, 2.0], itertools.repeat(8.0))
 
   def wait(_):
     clock.now += next(costs)
 
   monkeypatch.setattr(jax, "block_until_ready", wait)
-  assert timing.matmul_rate(3, 5, 7, seconds=10.0, clock=clock) == 2 * 3 * 5 * 7 / 2.0
+  return clock
 
 
-def test_matmul_rate_times_a_few_products_even_without_time():
+def test_matmul_rate_is_of_the_fastest_round_of_all_devices(slow_waits):
+  products = jax.local_device_count()
+  rate = timing.matmul_rate(3, 5, 7, seconds=10.0, clock=slow_waits)
+  assert rate == products * 2 * 3 * 5 * 7 / 2.0
+
+
+def test_bandwidth_counts_what_is_read_and_what_is_written(slow_waits):
+  numbers = 24 * jax.local_device_count()
+  assert timing.bandwidth(4 * numbers, seconds=10.0, clock=slow_waits) == 2 * 4 * numbers / 2.0
+
+
+def test_rates_are_of_a_few_rounds_even_without_time():
   assert timing.matmul_rate(2, 3, 4, seconds=0.0) > 0
+  assert timing.bandwidth(1, seconds=0.0) > 0
+
+
+def test_compiling_neither_uses_nor_fills_the_cache_on_the_disk(tmp_path):
+  def entries():
+    return len(list(tmp_path.iterdir()))
+
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+  try:
+    timing.compile_timed(jax.jit(lambda x: jnp.linalg.inv(x) @ x), jnp.eye(50))
+    assert entries() == 0
+    with timing._without_cache():
+      pass
+    assert jax.config.jax_enable_compilation_cache
+  finally:
+    jax.config.update("jax_compilation_cache_dir", before)
