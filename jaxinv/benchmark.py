@@ -95,7 +95,8 @@ def train_together(models: Models, num_steps: int) -> Training:
   # What an experiment measures between chunks is no part of a step, and in small batches it would
   # be a large part of the time.
   trainer = models.program.trainer._replace(evaluate=_no_record)
-  program = ensemble.make_program(trainer, models.program.data_axes, models.program.devices)
+  mapped = models.program
+  program = ensemble.make_program(trainer, mapped.data_axes, mapped.devices, mapped.block)
   keys, hypers, data = _placed(models)
   states = models.program.init(keys, hypers, data)
   compiled = compile_timed(program.advance, states, hypers, data, num_steps=num_steps)

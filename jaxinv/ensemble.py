@@ -51,6 +51,7 @@ class Program(NamedTuple):
     trainer: the engine for one model that these map.
     data_axes: which leaves of the data have an axis of runs.
     devices: the devices that share a group's runs.
+    block: how many of a device's runs step side by side; 0 for as many as suit the device.
   """
 
   init: Callable[..., TrainState]
@@ -59,6 +60,7 @@ class Program(NamedTuple):
   trainer: Trainer
   data_axes: Data
   devices: tuple[jax.Device, ...]
+  block: int = 0
 
 
 class Progress(NamedTuple):
@@ -120,6 +122,7 @@ def make_program(
     trainer=trainer,
     data_axes=data_axes,
     devices=devices,
+    block=block,
   )
 
 

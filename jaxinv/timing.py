@@ -19,8 +19,8 @@ from jax.sharding import AxisType, PartitionSpec
 Clock = Callable[[], float]
 Name = TypeVar("Name", bound=Hashable)
 
-# What is timed fewer times than this might show nothing but a disturbance.
-_FEWEST_CALLS = 3
+# Operations that take some hundredths of a second.
+_PRODUCTS_ON_CPU, _PRODUCTS = 10**10, 10**13
 
 
 class Compiled(NamedTuple):
@@ -130,44 +130,62 @@ def spread(seconds: Sequence[float]) -> Spread:
   return Spread(float(median), float(high - low))
 
 
-def matmul_rate(
-  m: int, k: int, n: int, seconds: float = 0.3, clock: Clock = time.perf_counter
-) -> float:
-  """Measures how fast all devices together multiply [m, k] by [k, n], at JAX's precision.
+class Work(NamedTuple):
+  """Something to time whose amount is known.
+
+  Attributes:
+    call: does it, and returns arrays to wait for.
+    amount: how much one call does: floating-point operations, or bytes.
+  """
+
+  call: Callable[[], Any]
+  amount: float
+
+
+def products(m: int, k: int, n: int) -> Work:
+  """Products [m, k] by [k, n] on all devices at once, at JAX's precision, one after another.
 
   Args:
     m: rows of the first matrix.
     k: columns of the first, rows of the second.
     n: columns of the second.
-    seconds: how long to go on.
-    clock: the time in seconds.
 
   Returns:
-    Floating-point operations a second, 2 m k n in one product, of the fastest round.
+    As many products as take some hundredths of a second; 2 m k n operations each.
   """
   a, b = _on_each_device((m, k)), _on_each_device((k, n))
   product = _at_once(lambda a, b: (a[0] @ b[0])[None])
-  return a.shape[0] * 2 * m * k * n / _fastest(lambda: product(a, b), seconds, clock)
+  each = a.shape[0] * 2 * m * k * n
+  enough = _PRODUCTS_ON_CPU if jax.devices()[0].platform == "cpu" else _PRODUCTS
+  rounds = min(100, -(-enough // each))
+
+  def call():
+    for _ in range(rounds):
+      result = product(a, b)
+    return result  # A device works in order: where the last is ready, all are.
+
+  return Work(call, rounds * each)
 
 
-def gemm_rate(batch: int, features: int, classes: int) -> float:
-  """The best rate, in FLOP/s, of a linear model's own two products and of a large square one."""
+def model_products(batch: int, features: int, classes: int) -> dict[str, Work]:
+  """A linear model's own two products, and large square ones, by name."""
   # Large enough to keep the device busy, small enough to take well below a second.
   square = 1024 if jax.devices()[0].platform == "cpu" else 4096
-  shapes = ((batch, features, classes), (features, batch, classes), (square, square, square))
-  return max(matmul_rate(*shape) for shape in shapes)
+  return {
+    "logits": products(batch, features, classes),
+    "gradient": products(features, batch, classes),
+    "square": products(square, square, square),
+  }
 
 
-def bandwidth(num_bytes: int, seconds: float = 0.3, clock: Clock = time.perf_counter) -> float:
-  """Measures how fast all devices together add 1 to each of many numbers, in place.
+def sweep(num_bytes: int) -> Work:
+  """All devices together add 1 to each of many numbers, in place.
 
   Args:
     num_bytes: of the numbers; more than all caches hold, to measure the main memory.
-    seconds: how long to go on.
-    clock: the time in seconds.
 
   Returns:
-    Bytes a second, those read and those written, of the fastest round.
+    One pass over them, in bytes read and written.
   """
   itemsize = jax.dtypes.canonicalize_dtype(float).itemsize
   numbers = _on_each_device((max(1, num_bytes // itemsize // jax.local_device_count()),))
@@ -178,7 +196,7 @@ def bandwidth(num_bytes: int, seconds: float = 0.3, clock: Clock = time.perf_cou
     numbers = add(numbers)
     return numbers
 
-  return 2 * numbers.nbytes / _fastest(call, seconds, clock)
+  return Work(call, 2 * numbers.nbytes)
 
 
 def _on_each_device(shape: tuple[int, ...]) -> jax.Array:
@@ -193,14 +211,3 @@ def _at_once(function: Callable[..., jax.Array], **options: Any) -> Callable[...
   devices, spec = jax.local_devices(), PartitionSpec("device")
   mesh = jax.make_mesh((len(devices),), ("device",), (AxisType.Auto,), devices=devices)
   return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec), **options)
-
-
-def _fastest(call: Callable[[], jax.Array], seconds: float, clock: Clock) -> float:
-  """Calls again and again after a first time to warm up; returns the shortest time in seconds."""
-  jax.block_until_ready(call())
-  begin, times = clock(), []
-  while len(times) < _FEWEST_CALLS or clock() - begin < seconds:
-    start = clock()
-    jax.block_until_ready(call())
-    times.append(clock() - start)
-  return min(times)

@@ -281,12 +281,12 @@ def _models(cell: Cell, labs: Labs, count: int) -> Models:
 def _measure(cells: Sequence[Cell], labs: Labs) -> list[dict[str, Any]]:
   """Times every cell, trains every arm to the accuracies, and makes the rows."""
   trained = {(cell.arm, cell.batch_size): cell for cell in reversed(cells)}
-  trainings, seconds, curves = {}, {}, {}
+  trainings, seconds, machines, curves = {}, {}, {}, {}
   with ProgressBar(len(cells) * (2 + FLAGS.repeats) + len(trained), "tasks") as bar:
-    bar.working("measuring products and memory")
-    machine = _machine(labs)
-    for _, block in itertools.groupby(cells, lambda cell: cell.block):
-      calls = {}
+    for name, block in itertools.groupby(cells, lambda cell: cell.block):
+      bar.working("compiling")
+      limits = _limits(labs[PRIMAL, name[0]])
+      calls = {limit: work.call for limit, work in limits.items()}
       for cell in block:
         count = cell.width if _grouped(cell) else _timed_seeds(cell)
         training = benchmark.prepare(cell.engine, _models(cell, labs, count), FLAGS.steps)
@@ -294,8 +294,10 @@ def _measure(cells: Sequence[Cell], labs: Labs) -> list[dict[str, Any]]:
         # Without the call, which holds on to all of a group's memory.
         trainings[cell] = training._replace(call=None)
         bar.advance("compiling", 1)
-      seconds |= timing.time_calls(calls, FLAGS.repeats, lambda cell: bar.advance("timing", 1))
-      del training
+      timed = timing.time_calls(calls, FLAGS.repeats, lambda key: _tell(bar, key))
+      machines[name] = _machine({k: work.amount for k, work in limits.items()}, timed)
+      seconds |= timed
+      del training, calls, limits
     for (arm, batch), cell in trained.items():
       bar.working("training to the accuracy")
       count = min(FLAGS.accuracy_seeds, max(cell.num_seeds for cell in cells))
@@ -306,17 +308,30 @@ def _measure(cells: Sequence[Cell], labs: Labs) -> list[dict[str, Any]]:
   for cell in cells:
     lab = labs[PRIMAL, cell.batch_size]
     rows.append(_timed(cell, trainings[cell], seconds[cell]))
-    rows[-1] |= _costs(rows[-1], _sizes(lab), machine)
+    rows[-1] |= _costs(rows[-1], _sizes(lab), machines[cell.block])
     best = benchmark.shared_holdout([c for (_, b), c in curves.items() if b == cell.batch_size])
     rows[-1] |= _arrival(rows[-1], curves[cell.arm, cell.batch_size], best)
   return rows
 
 
-def _machine(labs: Labs) -> dict[str, float]:
+def _tell(bar: ProgressBar, key: Cell | str) -> None:
+  if isinstance(key, Cell):
+    bar.advance("timing", 1)
+
+
+def _limits(lab: Lab) -> dict[str, timing.Work]:
+  """What shows the machine's limits, to be timed in turns with the cells."""
+  size, sizes = min(_BANDWIDTH_BYTES, ensemble.device_memory() // 8), _sizes(lab)
+  products = timing.model_products(sizes.batch, sizes.features, sizes.classes)
+  return {**products, "bandwidth": timing.sweep(size)}
+
+
+def _machine(
+  amounts: Mapping[str, float], seconds: Mapping[Cell | str, Sequence[float]]
+) -> dict[str, float]:
   """What this machine can do: operations of matrix products, and bytes of memory, a second."""
-  size = min(_BANDWIDTH_BYTES, ensemble.device_memory() // 8)
-  rate = max(timing.gemm_rate(s.batch, s.features, s.classes) for s in map(_sizes, labs.values()))
-  return {"gemm_rate": rate, "bandwidth": timing.bandwidth(size)}
+  rates = {name: amount / timing.spread(seconds[name]).median for name, amount in amounts.items()}
+  return {"bandwidth": rates.pop("bandwidth"), "gemm_rate": max(rates.values())}
 
 
 def _sizes(lab: Lab) -> Sizes:

@@ -54,8 +54,15 @@ PEERS = tuple(peers.PEERS) if peers.installed() else ()
 
 def fix_rates(patch):
   """Spares a test the measuring of the machine."""
-  patch.setattr(timing, "gemm_rate", lambda *sizes: 1e9)
-  patch.setattr(timing, "bandwidth", lambda num_bytes: 1e8)
+  quick = timing.Work(lambda: np.zeros(1), 1e6)
+  patch.setattr(timing, "model_products", lambda *sizes: {"square": quick})
+  patch.setattr(timing, "sweep", lambda num_bytes: quick)
+
+
+def test_the_machine_s_limits_are_the_medians_and_the_quickest_product():
+  seconds = {"square": [2.0, 9.0, 1.0], "logits": [4.0], "bandwidth": [5.0, 5.0]}
+  limits = benchmark._machine({"square": 6.0, "logits": 8.0, "bandwidth": 10.0}, seconds)
+  assert limits == {"gemm_rate": 3.0, "bandwidth": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +119,11 @@ def test_rates_follow_from_the_times(rows):
     np.testing.assert_allclose(row["seed_steps_per_s"], rate)
     # Batches of 4 of 40 images of 143 pixels, 5 people; the machine's rates are set.
     flops = 2 * 4 * 40 * 5 if row["engine"] == "gram" else 4 * 4 * 143 * 5
-    np.testing.assert_allclose(row["gemm_fraction"], flops * rate / 1e9)
+    np.testing.assert_allclose(row["gemm_fraction"], flops * rate / row["gemm_rate"])
     numbers = {"sgd": 4, "adam": 8}[row["arm"]] * 143 * 5
     if row["engine"] == "gram":
       numbers = 40 * 5 + 3 * 4 * 5
-    np.testing.assert_allclose(row["bandwidth_fraction"], 4 * numbers * rate / 1e8)
+    np.testing.assert_allclose(row["bandwidth_fraction"], 4 * numbers * rate / row["bandwidth"])
     one_by_one = row["engine"] in ("primal_loop", "torch_loop")
     assert row["timed_seeds"] == min(row["num_seeds"], 2 if one_by_one else 3)
 
@@ -162,7 +169,8 @@ def test_an_accuracy_out_of_reach_is_null_and_said(call, tmp_path):
   for row in rows:
     # 5 people, 6 images of each to train on, of 8.
     flops = 2 * 30 * 40 * 5 if row["engine"] == "gram" else 4 * 30 * 143 * 5
-    np.testing.assert_allclose(row["gemm_fraction"], flops * row["seed_steps_per_s"] / 1e9)
+    share = flops * row["seed_steps_per_s"] / row["gemm_rate"]
+    np.testing.assert_allclose(row["gemm_fraction"], share)
     assert row["seconds_to_accuracy"] is None and row["steps_to_accuracy"] is None
     assert row["seeds_reached"] == 0
   assert "slow had it in 0 of 2 models within 3 steps" in (tmp_path / "report.html").read_text()

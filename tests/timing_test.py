@@ -113,32 +113,32 @@ def test_spread(values, median, iqr):
   assert timing.spread(values) == (median, iqr)
 
 
-@pytest.fixture
-def slow_waits(monkeypatch):
-  """A clock that waiting moves on: 50 s for the first, which compiles, then 4, 2, 8, 8, ..."""
-  clock, costs = FakeClock(), itertools.chain([50.0, 4.0, 2.0], itertools.repeat(8.0))
-
-  def wait(_):
-    clock.now += next(costs)
-
-  monkeypatch.setattr(jax, "block_until_ready", wait)
-  return clock
+@pytest.mark.parametrize("shape", [(3, 5, 7), (600, 700, 800)])
+def test_products_count_their_operations_on_all_devices(shape):
+  work = timing.products(*shape)
+  m, k, n = shape
+  rounds, rest = divmod(work.amount, jax.local_device_count() * 2 * m * k * n)
+  assert rest == 0 and 1 <= rounds <= 100
+  assert rounds == 100 or work.amount >= 1e10
+  assert work.call().shape == (jax.local_device_count(), m, n)
 
 
-def test_matmul_rate_is_of_the_fastest_round_of_all_devices(slow_waits):
-  products = jax.local_device_count()
-  rate = timing.matmul_rate(3, 5, 7, seconds=10.0, clock=slow_waits)
-  assert rate == products * 2 * 3 * 5 * 7 / 2.0
+def test_a_model_s_products_are_those_of_its_logits_and_gradient():
+  works = timing.model_products(4, 30, 5)
+  assert {name: work.call().shape[1:] for name, work in works.items()} == {
+    "logits": (4, 5),
+    "gradient": (30, 5),
+    "square": (1024, 1024),
+  }
 
 
-def test_bandwidth_counts_what_is_read_and_what_is_written(slow_waits):
+def test_a_sweep_changes_every_number_and_counts_what_is_read_and_written():
   numbers = 24 * jax.local_device_count()
-  assert timing.bandwidth(4 * numbers, seconds=10.0, clock=slow_waits) == 2 * 4 * numbers / 2.0
-
-
-def test_rates_are_of_a_few_rounds_even_without_time():
-  assert timing.matmul_rate(2, 3, 4, seconds=0.0) > 0
-  assert timing.bandwidth(1, seconds=0.0) > 0
+  work = timing.sweep(4 * numbers)
+  assert work.amount == 2 * 4 * numbers
+  first = np.array(work.call())
+  np.testing.assert_allclose(work.call(), first + 1)
+  assert first.size == numbers
 
 
 def test_compiling_neither_uses_nor_fills_the_cache_on_the_disk(tmp_path):

@@ -383,9 +383,10 @@ def method(rows: Sequence[Row]) -> list[str]:
     "optimisers are as they are by default, from the same initial weights and splits.",
     "Peak memory is what the compiler states: arguments, outputs and temporary buffers, less what "
     "they share. Products and memory: what the matrix products of the training examples would "
-    "take at the best rate measured in this process, and what a step must read and write (weights "
-    "and the optimiser's memories once each, the gradient written and read) would take at the rate "
-    "of a large pass over main memory, over the time taken.",
+    "take at the rate of the quickest of three (the model's own two and a large square one), and "
+    "what a step must read and write (weights and the optimiser's memories once each, the gradient "
+    "written and read) would take at the rate of a large pass over main memory, over the time "
+    "taken; both rates are medians too, timed in turns with the rest.",
     f"Time to an accuracy: the first of the steps looked at where it was seen, times the measured "
     f"time of a step of all seeds. The steps are of {row['accuracy_seeds']} models by JAX; "
     "PyTorch, whose batches have another order, is taken to need as many.",
