@@ -4,16 +4,15 @@ Every attack is a plain function of what the attacker holds (a `Release`) and th
 image; it returns one raw image a class, which `normalize` then scales to be looked at.
 """
 
-import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxinv.errors import InputError
+from jaxinv.layers import Layer, class_weights, find_kernels, find_layers
+from jaxinv.mi_face import mi_face
 from jaxinv.types import Params, Release
 
 Attack = Callable[[Release, tuple[int, int]], jax.Array]
@@ -46,106 +45,6 @@ def normalize(
 
 
 NORMALIZATIONS = ("min-max", "max")
-
-
-def find_kernels(
-  params: Params, num_features: int, num_classes: int | None = None
-) -> list[Float[Array | np.ndarray, "_ _"]]:
-  """Finds the kernels that lead from the inputs to the classes, in any pytree of parameters.
-
-  Two-dimensional leaves are tried in the natural order of their paths (`Dense_2` before
-  `Dense_10`); each must take up where the one before it ended, as [in, out] or, as PyTorch keeps
-  them, [out, in].
-
-  Args:
-    params: any pytree; leaves that are not matrices (biases, scales) are passed over.
-    num_features: features of an input, p.
-    num_classes: classes, k, where known; else the width at which the chain ends.
-
-  Returns:
-    The kernels as [in, out], first to last: one for a linear model.
-
-  Raises:
-    InputError: no chain of matrices leads from p features to k classes.
-  """
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  named = sorted(
-    ((jax.tree_util.keystr(path), leaf) for path, leaf in leaves), key=lambda x: _natural(x[0])
-  )
-  matrices = [leaf for _, leaf in named if jnp.ndim(leaf) == 2]
-  chain, width = [], num_features
-  transposed = _is_transposed(matrices, num_features)
-  for leaf in matrices:
-    if width not in leaf.shape:
-      continue
-    # A square kernel says nothing of its orientation: it has that of the others.
-    if leaf.shape[0] != leaf.shape[1]:
-      transposed = leaf.shape[0] != width
-    chain.append(leaf.T if transposed else leaf)
-    width = chain[-1].shape[1]
-  if not chain or (num_classes is not None and width != num_classes):
-    shapes = ", ".join(f"{name} {tuple(jnp.shape(leaf))}" for name, leaf in named) or "nothing"
-    goal = "the classes" if num_classes is None else f"{num_classes} classes"
-    raise InputError(
-      f"no kernel leads from {num_features} features to {goal}: the parameters hold {shapes}; "
-      "give the image shape and number of classes that the model was made for, or its path"
-    )
-  return chain
-
-
-def _is_transposed(matrices: Sequence[Any], num_features: int) -> bool:
-  """Whether the first kernel of the inputs that is not square is [out, in]."""
-  oblong = [m.shape for m in matrices if m.shape[0] != m.shape[1] and num_features in m.shape]
-  return bool(oblong) and oblong[0][0] != num_features
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-  """A key that sorts numbers inside a text by their value."""
-  parts = re.split(r"(\d+)", text)
-  return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-
-def take_path(params: Params, path: str) -> Params:
-  """The branch of a nested mapping under `a/b/c`.
-
-  Raises:
-    InputError: there is no such branch; names what there is.
-  """
-  branch = params
-  for name in path.split("/"):
-    if not hasattr(branch, "keys") or name not in branch:
-      have = ", ".join(map(str, branch)) if hasattr(branch, "keys") else "an array"
-      raise InputError(f"no parameter at '{path}': where '{name}' is looked for there is {have}")
-    branch = branch[name]
-  return branch
-
-
-def class_weights(
-  params: Params, num_features: int, num_classes: int | None = None, path: str | None = None
-) -> Float[Array, "k p"]:
-  """What each class weighs each pixel with.
-
-  For a linear model its kernel, one row a class. For an MLP the product of the kernels, first to
-  last: each class's sum of the first layer's units, weighted by the layers after it as if nothing
-  stood between.
-
-  Args:
-    params: parameters of one model.
-    num_features: pixels of an image, p.
-    num_classes: classes, k, where known.
-    path: look only below this branch, `a/b/c`.
-
-  Returns:
-    One row of p weights a class.
-
-  Raises:
-    InputError: no kernel fits, or the path does not exist.
-  """
-  branch = params if path is None else take_path(params, path)
-  product, *others = find_kernels(branch, num_features, num_classes)
-  for kernel in others:
-    product = product @ kernel
-  return product.T
 
 
 def units(params: Params, image_shape: tuple[int, int]) -> Float[Array, "u h w"]:
@@ -224,11 +123,93 @@ def seed_mean(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k
   return jax.vmap(lambda params: _as_images(params, image_shape))(release.peers).mean(0)
 
 
+def class_centred(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+  """The weights less their mean over the classes.
+
+  Softmax does not see what all classes share, and its residuals sum to zero over the classes:
+  training leaves that mean where it started, so it tells of the initial weights alone. Under other
+  losses it is also what all faces have in common. The attacker holds the weights alone.
+
+  Args:
+    release: needs `params`.
+    image_shape: (h, w) with h * w = p.
+
+  Returns:
+    One raw image a class; their sum over classes is zero.
+
+  Raises:
+    InputError: no kernel takes images of this shape.
+  """
+  images = _as_images(release.params, image_shape)
+  return images - images.mean(0, keepdims=True)
+
+
+def update_ratio(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+  """What a class's weights changed by between two releases, over what its bias changed by.
+
+  A gradient step adds sum_i r_ik x_i to the weights of class k and sum_i r_ik to its bias, with
+  r_ik the residual of example x_i times minus the learning rate: the ratio is exactly a weighted
+  mean of the examples, whatever the rate, though weights may be negative. So it is after many
+  steps of SGD, with momentum or without, but not with weight decay or Adam. Where residuals cancel
+  and the bias hardly changed, the mean's weights are large, and rounding shows. The ratio is that
+  of Phong et al. 2018, "Privacy-preserving deep learning via additively homomorphic encryption".
+
+  Args:
+    release: needs `params` and `previous_params`, of a linear model with a bias.
+    image_shape: (h, w) with h * w = p.
+
+  Returns:
+    One raw image a class, in the unit of the examples; zeros where the bias did not change.
+
+  Raises:
+    InputError: no previous parameters, no bias, hidden layers, or no kernel takes images of this
+      shape.
+  """
+  if release.previous_params is None:
+    raise InputError("update_ratio needs two releases: give previous_params")
+  new = _only_layer(release.params, image_shape)
+  old = _only_layer(release.previous_params, image_shape, new.kernel.shape[1])
+  kernel = (jnp.asarray(new.kernel) - old.kernel).T
+  bias = (jnp.asarray(new.bias) - old.bias)[:, None]
+  ratio = kernel / jnp.where(bias == 0, 1.0, bias)
+  images = jnp.where((bias != 0) & jnp.isfinite(ratio), ratio, 0.0)
+  return images.reshape(-1, *image_shape)
+
+
+def _only_layer(
+  params: Params, image_shape: tuple[int, int], num_classes: int | None = None
+) -> Layer:
+  """The layer of a linear model with a bias."""
+  layer, *others = find_layers(params, image_shape[0] * image_shape[1], num_classes)
+  if others:
+    raise InputError(f"update_ratio is for linear models: this one has {1 + len(others)} layers")
+  if layer.bias is None:
+    raise InputError("update_ratio needs a bias beside the kernel, one value a class")
+  return layer
+
+
 def _as_images(params: Params, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
   return class_weights(params, image_shape[0] * image_shape[1]).reshape(-1, *image_shape)
 
 
-ATTACKS: dict[str, Attack] = {"reshape": reshape, "init_diff": init_diff, "seed_mean": seed_mean}
+ATTACKS: dict[str, Attack] = {
+  "reshape": reshape,
+  "init_diff": init_diff,
+  "seed_mean": seed_mean,
+  "class_centred": class_centred,
+  "update_ratio": update_ratio,
+  "mi_face": mi_face,
+}
+
+# What the attacker must hold, by attack.
+KNOWLEDGE: dict[str, str] = {
+  "reshape": "weights",
+  "init_diff": "weights and initial weights",
+  "seed_mean": "several models",
+  "class_centred": "weights",
+  "update_ratio": "two releases",
+  "mi_face": "weights",
+}
 
 
 def recover(

@@ -1,0 +1,206 @@
+"""The dense layers of any pytree of parameters: found, applied, and read as class weights."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxinv.errors import InputError
+from jaxinv.types import Params
+
+
+class Layer(NamedTuple):
+  """A dense layer, as it was found in a pytree.
+
+  Attributes:
+    kernel: as [in, out].
+    bias: one value an output; None where there is none.
+  """
+
+  kernel: Float[Array | np.ndarray, "_ _"]
+  bias: Float[Array | np.ndarray, " _"] | None
+
+
+def find_kernels(
+  params: Params, num_features: int, num_classes: int | None = None
+) -> list[Float[Array | np.ndarray, "_ _"]]:
+  """Finds the kernels that lead from the inputs to the classes, in any pytree of parameters.
+
+  Two-dimensional leaves are tried in the natural order of their paths (`Dense_2` before
+  `Dense_10`); each must take up where the one before it ended, as [in, out] or, as PyTorch keeps
+  them, [out, in].
+
+  Args:
+    params: any pytree; leaves that are not matrices (biases, scales) are passed over.
+    num_features: features of an input, p.
+    num_classes: classes, k, where known; else the width at which the chain ends.
+
+  Returns:
+    The kernels as [in, out], first to last: one for a linear model.
+
+  Raises:
+    InputError: no chain of matrices leads from p features to k classes.
+  """
+  return [layer.kernel for layer in find_layers(params, num_features, num_classes)]
+
+
+def find_layers(params: Params, num_features: int, num_classes: int | None = None) -> list[Layer]:
+  """Finds the kernels as `find_kernels` does, each with its bias.
+
+  A bias is a vector that stands beside its kernel, in the same branch of the pytree (for
+  PyTorch's flat names: the same up to the last dot), with one value an output.
+
+  Args:
+    params: any pytree.
+    num_features: features of an input, p.
+    num_classes: classes, k, where known; else the width at which the chain ends.
+
+  Returns:
+    The layers, first to last.
+
+  Raises:
+    InputError: no chain of matrices leads from p features to k classes.
+  """
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  leaves = sorted(leaves, key=lambda leaf: _natural(jax.tree_util.keystr(leaf[0])))
+  chain, width = [], num_features
+  matrices = [(_branch(path), leaf) for path, leaf in leaves if jnp.ndim(leaf) == 2]
+  transposed = _is_transposed([leaf for _, leaf in matrices], num_features)
+  for branch, leaf in matrices:
+    if width not in leaf.shape:
+      continue
+    # A square kernel says nothing of its orientation: it has that of the others.
+    if leaf.shape[0] != leaf.shape[1]:
+      transposed = leaf.shape[0] != width
+    chain.append((branch, leaf.T if transposed else leaf))
+    width = chain[-1][1].shape[1]
+  if not chain or (num_classes is not None and width != num_classes):
+    raise InputError(_no_chain(leaves, num_features, num_classes))
+  return _add_biases(chain, leaves)
+
+
+def _no_chain(leaves: Sequence[Any], num_features: int, num_classes: int | None) -> str:
+  """What to say where no kernel fits."""
+  named = [f"{jax.tree_util.keystr(path)} {tuple(jnp.shape(leaf))}" for path, leaf in leaves]
+  goal = "the classes" if num_classes is None else f"{num_classes} classes"
+  return (
+    f"no kernel leads from {num_features} features to {goal}: the parameters hold "
+    f"{', '.join(named) or 'nothing'}; "
+    "give the image shape and number of classes that the model was made for, or its path"
+  )
+
+
+def _add_biases(chain: Sequence[tuple[str, Any]], leaves: Sequence[Any]) -> list[Layer]:
+  """Gives each kernel the vector of its branch and width; the first kernel takes the first."""
+  vectors = defaultdict(list)
+  for path, leaf in leaves:
+    if jnp.ndim(leaf) == 1:
+      vectors[_branch(path), leaf.shape[0]].append(leaf)
+
+  def take(branch, kernel):
+    beside = vectors[branch, kernel.shape[1]]
+    return Layer(kernel, beside.pop(0) if beside else None)
+
+  return [take(branch, kernel) for branch, kernel in chain]
+
+
+def _branch(path: Any) -> str:
+  """Where a leaf stands: its path up to the last dot or slash."""
+  name = jax.tree_util.keystr(path, simple=True, separator="/")
+  return name[: max(name.rfind("."), name.rfind("/"), 0)]
+
+
+def _is_transposed(matrices: Sequence[Any], num_features: int) -> bool:
+  """Whether the first kernel of the inputs that is not square is [out, in]."""
+  oblong = [m.shape for m in matrices if m.shape[0] != m.shape[1] and num_features in m.shape]
+  return bool(oblong) and oblong[0][0] != num_features
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+  """A key that sorts numbers inside a text by their value."""
+  parts = re.split(r"(\d+)", text)
+  return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def take_path(params: Params, path: str) -> Params:
+  """The branch of a nested mapping under `a/b/c`.
+
+  Raises:
+    InputError: there is no such branch; names what there is.
+  """
+  branch = params
+  for name in path.split("/"):
+    if not hasattr(branch, "keys") or name not in branch:
+      have = ", ".join(map(str, branch)) if hasattr(branch, "keys") else "an array"
+      raise InputError(f"no parameter at '{path}': where '{name}' is looked for there is {have}")
+    branch = branch[name]
+  return branch
+
+
+def class_weights(
+  params: Params, num_features: int, num_classes: int | None = None, path: str | None = None
+) -> Float[Array, "k p"]:
+  """What each class weighs each pixel with.
+
+  For a linear model its kernel, one row a class. For an MLP the product of the kernels, first to
+  last: each class's sum of the first layer's units, weighted by the layers after it as if nothing
+  stood between.
+
+  Args:
+    params: parameters of one model.
+    num_features: pixels of an image, p.
+    num_classes: classes, k, where known.
+    path: look only below this branch, `a/b/c`.
+
+  Returns:
+    One row of p weights a class.
+
+  Raises:
+    InputError: no kernel fits, or the path does not exist.
+  """
+  branch = params if path is None else take_path(params, path)
+  product, *others = find_kernels(branch, num_features, num_classes)
+  for kernel in others:
+    product = product @ kernel
+  return product.T
+
+
+def dense_logits(
+  params: Params, inputs: Float[Array, "b p"], num_classes: int | None = None
+) -> Float[Array, "b k"]:
+  """The logits of a chain of dense layers with ReLU between them, from any pytree.
+
+  Args:
+    params: parameters of one model; layers without a bias have one of zeros.
+    inputs: examples.
+    num_classes: classes, k, where known.
+
+  Returns:
+    One row of logits an example, as the model itself gives them.
+
+  Raises:
+    InputError: no chain of matrices leads from p features to k classes.
+  """
+  first, *others = find_layers(params, inputs.shape[-1], num_classes)
+  outputs = _affine(first, inputs)
+  for layer in others:
+    # Not `relu`, whose derivative at 0 is 0: without biases a blank image would be stuck there.
+    # That of `maximum` is 1/2.
+    outputs = _affine(layer, jnp.maximum(outputs, 0.0))
+  return outputs
+
+
+def _affine(layer: Layer, inputs: Float[Array, "b i"]) -> Float[Array, "b o"]:
+  outputs = inputs @ layer.kernel
+  return outputs if layer.bias is None else outputs + layer.bias[None]
+
+
+def output_bias(params: Params, num_classes: int) -> Float[Array, " k"]:
+  """The bias of the layer whose output is the classes, the last of that size; zeros without one."""
+  biases = [x for x in jax.tree.leaves(params) if x.shape == (num_classes,)]
+  return biases[-1] if biases else jnp.zeros(num_classes)
