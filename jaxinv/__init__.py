@@ -6,8 +6,8 @@ What most people need; the modules hold the rest.
 from jaxinv.data.att import load_att
 from jaxinv.data.synthetic import synthetic_faces
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm, Settings
 from jaxinv.outcome import run, summarize
+from jaxinv.settings import Arm, Settings
 from jaxinv.types import Dataset, Hyper, Release
 
 __all__ = [

@@ -31,7 +31,7 @@ OWN_DATA = Data(inputs=0, labels=None, train=None, holdout=None)
 STATE_AXES = TrainState(params=0, opt_state=0, step=None, key=0, order=0)
 
 # Labels of the streams drawn from a seed's key.
-_SPLIT, _TRAIN = 0, 1
+_SPLIT, _TRAIN, _HALF, _LABELS = range(4)
 
 # On a CPU the states of the runs that step side by side should about fit a core's own cache:
 # measured, see BUILD.md. Elsewhere all of a group step side by side.
@@ -276,6 +276,7 @@ def split_data(
   seeds: Sequence[int],
   holdout: int,
   fixed_split: bool = False,
+  halves: bool = False,
 ) -> Data:
   """The data of a group of seeds: examples shared, a split each.
 
@@ -286,6 +287,9 @@ def split_data(
     seeds: the numbers of the seeds.
     holdout: examples of each class to hold out.
     fixed_split: one split for all seeds, decided by the root seed.
+    halves: train each seed on half of its split: seeds 2 j and 2 j + 1 on complementary halves,
+      decided by the root seed and j, so that with one split and evenly many seeds every example
+      is in exactly half of the seeds' halves.
 
   Returns:
     Data with an axis s on `train` and `holdout`.
@@ -294,6 +298,9 @@ def split_data(
   if fixed_split:
     keys = jnp.broadcast_to(jax.random.key(root_seed), keys.shape)
   index_train, index_holdout = _draw_splits(keys, data.labels, num_classes, holdout)
+  if halves:
+    pairs = seed_keys(root_seed, [seed // 2 for seed in seeds])
+    index_train = _draw_halves(pairs, jnp.asarray(seeds) % 2, data.labels, index_train)
   return data._replace(train=index_train, holdout=index_holdout)
 
 
@@ -303,6 +310,40 @@ def _draw_splits(keys, labels, num_classes, holdout):
     return splits.draw_split(jax.random.fold_in(key, _SPLIT), labels, num_classes, holdout)
 
   return jax.vmap(draw)(keys)
+
+
+@jax.jit
+def _draw_halves(keys, parities, labels, train):
+  def draw(key, parity, train):
+    key = jax.random.fold_in(key, _HALF)
+    # By class, and at random within each: every other one is half of each class, one more or less.
+    order = jnp.lexsort((jax.random.uniform(key, train.shape), labels[train]))
+    return jnp.sort(train[order.reshape(-1, 2)[:, parity]])
+
+  return jax.vmap(draw)(keys, parities, train)
+
+
+def shuffle_labels(data: Data, root_seed: int, seeds: Sequence[int]) -> Data:
+  """Deals out the labels of each seed's training examples among them anew.
+
+  Args:
+    data: of a group of seeds.
+    root_seed: decides, with a seed's number, what it gets.
+    seeds: the numbers of the seeds.
+
+  Returns:
+    Data with an axis s on `labels` too; those of examples held out stay.
+  """
+  return data._replace(labels=_deal_labels(seed_keys(root_seed, seeds), data.labels, data.train))
+
+
+@jax.jit
+def _deal_labels(keys, labels, train):
+  def deal(key, train):
+    dealt = jax.random.permutation(jax.random.fold_in(key, _LABELS), labels[train])
+    return labels.at[train].set(dealt)
+
+  return jax.vmap(deal)(keys, train)
 
 
 def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:

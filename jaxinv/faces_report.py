@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxinv import stats
-from jaxinv.experiment import Arm
 from jaxinv.figures import faces as figures
 from jaxinv.figures.common import save
 from jaxinv.outcome import Outcome
 from jaxinv.pose import PoseSweep
 from jaxinv.report import Picture, Section, Table, run_section, write_report
+from jaxinv.settings import Arm
 from jaxinv.types import Dataset, Hyper
 
 # Below this much centred correlation a picture reads as noise to most people, above the other as

@@ -26,10 +26,24 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from jaxinv.batches import next_batch
+from jaxinv.layers import class_weights, output_bias
 from jaxinv.losses import Loss, smooth_targets
-from jaxinv.optimizers import LINEAR, Optimizer
-from jaxinv.train import Trainer, all_finite, draw_params, next_batch, record
-from jaxinv.types import Data, Hyper, Info, OptState, Params, PRNGKey, Record, Release, TrainState
+from jaxinv.optimizers import LINEAR, Optimizer, stopped
+from jaxinv.projection import Projection
+from jaxinv.train import Trainer, all_finite, draw_params, record
+from jaxinv.types import (
+  Data,
+  Hyper,
+  Info,
+  OptState,
+  Params,
+  PRNGKey,
+  Record,
+  Release,
+  Snapshot,
+  TrainState,
+)
 
 
 class Span(NamedTuple):
@@ -51,17 +65,37 @@ class SpanModel(NamedTuple):
   Attributes:
     span: where the weights are.
     start_logits: logits of all examples under the initial weights; constant.
+    start_bias: the initial biases, zeros where there are none; constant.
+    start_sums: sum over the pixels of each class's initial weights; constant.
+    start_gram: products of these weights with each other, each class's less their mean; constant.
     init_scale: the factor on the initial weights as they are drawn; constant.
   """
 
   span: Span
   start_logits: Float[Array, "n k"]
+  start_bias: Float[Array, " k"]
+  start_sums: Float[Array, " k"]
+  start_gram: Float[Array, "k k"]
   init_scale: Float[Array, ""]
 
 
-def serves(optimizer: str, hidden: tuple[int, ...]) -> bool:
-  """Whether this engine is exact: a model without hidden layers, and a linear optimiser."""
-  return not hidden and optimizer in LINEAR
+# Hyperparameters that lead out of the span of the data, or bound each example by itself.
+OUTSIDE = ("input_noise", "dropout", "dp_clip", "dp_noise")
+
+
+def serves(optimizer: str, hidden: tuple[int, ...], used: Collection[str] = ()) -> bool:
+  """Whether this engine is exact for a way of training.
+
+  Args:
+    optimizer: its name.
+    hidden: units of the hidden layers.
+    used: hyperparameters that are made use of.
+
+  Returns:
+    Whether the model has no hidden layers, the optimiser is linear in the gradients, and the
+    gradients stay in the span of the data.
+  """
+  return not hidden and optimizer in LINEAR and not set(OUTSIDE) & set(used)
 
 
 def pays(num_examples: int, num_features: int) -> bool:
@@ -112,14 +146,19 @@ def make_trainer(
 
   def init(key: PRNGKey, hyper: Hyper, data: Data) -> TrainState:
     init_scale = jnp.asarray(hyper.init_scale, data.inputs.dtype)
-    logits = model.apply({"params": start_params(key, init_scale, data)}, data.inputs)
+    params = start_params(key, init_scale, data)
+    logits = model.apply({"params": params}, data.inputs)
+    weights = class_weights(params, data.inputs.shape[-1], model.num_classes)
+    centred = weights - weights.mean(1, keepdims=True)
     span = Span(jnp.ones((), logits.dtype), jnp.zeros_like(logits.T))
     opt_state = optimizer(hyper).init(span)
-    start = SpanModel(span, logits, init_scale)
+    bias = output_bias(params, model.num_classes)
+    start = SpanModel(span, logits, bias, weights.sum(1), centred @ centred.T, init_scale)
     return TrainState(start, opt_state, jnp.zeros((), jnp.int32), key, data.train)
 
   def step(state: TrainState, hyper: Hyper, data: Data) -> tuple[TrainState, Info]:
-    span, start_logits, _ = state.params
+    hyper = hyper if "steps" in off else stopped(hyper, state.step)
+    span, start_logits = state.params.span, state.params.start_logits
     order, batch = next_batch(state, data, batch_size)
     rows = batch.of(data.gram)
     logits = span.scale * batch.of(start_logits) + (span.coefficients @ rows.T).T
@@ -168,18 +207,32 @@ def make_trainer(
   def params(state: TrainState, data: Data) -> Params:
     return release(state.params, state, data).params
 
-  def release(first: SpanModel, state: TrainState, data: Data) -> Release:
-    # One draw for both; to draw takes longer than all else here.
+  def release(
+    first: SpanModel, state: TrainState, data: Data, earlier: Snapshot | None = None
+  ) -> Release:
+    # One draw for all; to draw takes longer than all else here.
     start = start_params(state.key, first.init_scale, data)
-    return Release(weights(state.params.span, start, data), start)
+    previous = earlier and weights(earlier.params.span, start, data)
+    return Release(weights(state.params.span, start, data), start, previous_params=previous)
 
   def evaluate(state: TrainState, data: Data) -> Record:
-    span, start_logits, _ = state.params
+    span, start_logits = state.params.span, state.params.start_logits
     logits = span.scale * start_logits + (span.coefficients @ data.gram).T
     return record(loss, logits, data, all_finite(span))
+
+  def project(params: SpanModel, minus: SpanModel | None, data: Data) -> Projection:
+    share, own = params.span
+    if minus is not None:
+      share, own = share - minus.span.scale, own - minus.span.coefficients
+    start = params.start_logits.T - params.start_bias[:, None]
+    start -= params.start_sums[:, None] * data.pixel_means[None]
+    cross = start @ own.T
+    moved = own @ data.pixel_gram
+    gram = share**2 * params.start_gram + share * (cross + cross.T) + moved @ own.T
+    return Projection(share * start + moved, gram, share * params.start_bias + own.sum(1))
 
   def extras(state: TrainState) -> dict[str, jax.Array]:
     span = state.params.span
     return {"coefficients": span.coefficients.T, "init_share": span.scale}
 
-  return Trainer(init, step, params, release, evaluate, extras)
+  return Trainer(init, step, params, release, evaluate, project, extras)

@@ -15,8 +15,10 @@ import jax
 import numpy as np
 
 from jaxinv import checkpoint, ensemble, files
-from jaxinv.experiment import Group, Lab, places, split_of
-from jaxinv.types import Data, Record
+from jaxinv.experiment import Engine, Group, Lab, lesson, places, remembers, split_of
+from jaxinv.leakage import SNAPSHOT_AXES
+from jaxinv.settings import Settings
+from jaxinv.types import Data, Hyper, Params, Record, Snapshot, TrainState
 
 # What is kept of a finished group: named arrays, see `_harvest`.
 Result = dict[str, np.ndarray]
@@ -68,50 +70,112 @@ def run_groups(lab: Lab, groups: Sequence[Group], store: Path | None, host: Host
   return results
 
 
+class _Scene(NamedTuple):
+  """A group while it is trained, and all that is needed to look at it.
+
+  Attributes:
+    lab: the experiment.
+    group: who is trained.
+    data: examples and splits, on the devices.
+    hypers: each run's hyperparameters.
+    firsts: the parameters before the first step.
+  """
+
+  lab: Lab
+  group: Group
+  data: Data
+  hypers: Hyper
+  firsts: Params
+
+  @property
+  def engine(self) -> Engine:
+    """What trains it."""
+    return self.lab.engines[self.group.engine]
+
+
+class _Past(NamedTuple):
+  """What is carried along a group's training beside its states.
+
+  Attributes:
+    trail: what was looked at with each record, on the host; leaves [t, ...].
+    earlier: the models at the last record, where an attack needs them.
+  """
+
+  trail: dict[str, np.ndarray]
+  earlier: Snapshot | None
+
+
 def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result:
-  settings, engine = lab.settings, lab.engines[group.optimizer]
+  settings, engine = lab.settings, lab.engines[group.engine]
   arms, seeds = zip(*ensemble.pad(group.runs, group.width), strict=True)
   keys = ensemble.train_keys(settings.root_seed, seeds)
   hypers = ensemble.stack_hypers([settings.arms[arm].hyper for arm in arms])
-  data = ensemble.shard(split_of(lab, seeds), engine.program.data_axes, group.width)
+  data = ensemble.shard(split_of(lab, seeds), ensemble.SHARED_DATA, group.width)
   keys, hypers = (ensemble.shard(x, 0, group.width) for x in (keys, hypers))
+  taught = lesson(lab, data, seeds)
 
   folder = store / _name(group) if store else None
-  progress = ensemble.start_group(engine.program, keys, hypers, data)
-  firsts = ensemble.copied(progress.states.params)
-  frames = [_frames(lab, group, progress, data)]
-  stored = checkpoint.restore(folder, (progress, frames[0]), host.say) if folder else None
+  progress = ensemble.start_group(engine.program, keys, hypers, taught)
+  scene = _Scene(lab, group, data, hypers, ensemble.copied(progress.states.params))
+  past = _look(scene, progress.states, _snapshot(lab, progress.states))
+  stored = checkpoint.restore(folder, (progress, past), host.say) if folder else None
   if stored is not None:
     states = ensemble.shard(stored[0].states, ensemble.STATE_AXES, group.width)
-    progress, frames = stored[0]._replace(states=states), [stored[1]]
+    progress = stored[0]._replace(states=states)
+    past = stored[1]._replace(
+      earlier=ensemble.shard(stored[1].earlier, SNAPSHOT_AXES, group.width)
+      if stored[1].earlier
+      else None
+    )
   real_runs = len(group.runs)
   host.advanced(_title(lab, group), int(progress.states.step) * real_runs)
-  last_save = time.monotonic()
+  last_save, before = time.monotonic(), _snapshot(lab, progress.states)
 
   def look(progress: ensemble.Progress, length: int) -> None:
-    nonlocal last_save
-    frames[:] = [np.concatenate([*frames, _frames(lab, group, progress, data)])]
+    nonlocal last_save, past, before
+    new = _look(scene, progress.states, before)
+    trail = {name: np.concatenate([past.trail[name], new.trail[name]]) for name in new.trail}
+    past, before = _Past(trail, before), _snapshot(lab, progress.states)
     host.advanced(_title(lab, group), length * real_runs)
     stop = host.stop()
     if folder and (stop or time.monotonic() - last_save >= host.checkpoint_seconds):
-      checkpoint.save(folder, int(progress.states.step), (progress, frames[0]))
+      checkpoint.save(folder, int(progress.states.step), (progress, past))
       last_save = time.monotonic()
     if stop:
       raise Stopped(f"stopped at step {int(progress.states.step)} of {_title(lab, group)}")
 
   progress = ensemble.train_group(
-    engine.program, progress, hypers, data, settings.steps, settings.record_every, look
+    engine.program, progress, hypers, taught, settings.steps, settings.record_every, look
   )
-  models = (firsts, progress.states, data)
-  result = _harvest(lab, group, progress.history, frames[0])
-  result |= _measure(lab, group, models, result["finite"])
-  result |= _saved(lab, group, models, result["saved"])
+  result = _harvest(lab, group, progress.history, past.trail)
+  result |= _measure(scene, progress.states, past.earlier, result["finite"])
+  result |= _saved(scene, progress.states, past.earlier, result["saved"])
   if store:
     files.write_npz(_finished(store, group), result)
     # Written last, so that a group is finished when this is there.
     files.write_text(_digest(store, group), files.sha256(_finished(store, group)))
     shutil.rmtree(folder, ignore_errors=True)
   return result
+
+
+def _snapshot(lab: Lab, states: TrainState) -> Snapshot | None:
+  """The models as they are now, where an attack will need them after the next record."""
+  if not remembers(lab.settings):
+    return None
+  return ensemble.copied(Snapshot(states.params, states.step))
+
+
+def _look(scene: _Scene, states: TrainState, earlier: Snapshot | None) -> _Past:
+  """What there is to see of a group at a record."""
+  trail = {"frames": _frames(scene, states)}
+  if scene.lab.settings.glances:
+    seen = scene.engine.glance(scene.firsts, states, scene.data, scene.hypers, earlier)
+    values, details = jax.device_get(seen)
+    real = len(scene.group.runs)
+    for attack, measures in values.items():
+      trail |= {f"{attack}/{name}": value[None, :real] for name, value in measures.items()}
+    trail |= {name: value[None, :real] for name, value in details.items()}
+  return _Past(trail, earlier)
 
 
 def _title(lab: Lab, group: Group) -> str:
@@ -126,15 +190,15 @@ def _watched(group: Group) -> list[int]:
   return [i for i, (_, seed) in enumerate(group.runs) if seed == 0]
 
 
-def _frames(lab: Lab, group: Group, progress: ensemble.Progress, data: Data) -> np.ndarray:
+def _frames(scene: _Scene, states: TrainState) -> np.ndarray:
   """Weights of the watched class now, of each arm's first seed in the group: [1, arms, p]."""
-  watch = lab.engines[group.optimizer].watch
-  frames = [watch(progress.states, data, i, lab.settings.watch) for i in _watched(group)]
+  watch, chosen = scene.engine.watch, scene.lab.settings.watch
+  frames = [watch(states, scene.data, i, chosen) for i in _watched(scene.group)]
   # A group without a first seed keeps one zero: checkpoints hold no empty arrays.
   return np.stack(jax.device_get(frames))[None] if frames else np.zeros((1, 1, 1), np.float32)
 
 
-def _harvest(lab: Lab, group: Group, history: Record, frames: np.ndarray) -> Result:
+def _harvest(lab: Lab, group: Group, history: Record, trail: dict[str, np.ndarray]) -> Result:
   """What is kept of a group's training: who they were, curves of all, frames of the first seeds."""
   arms, seeds = (np.array(column) for column in zip(*group.runs, strict=True))
   real = len(group.runs)
@@ -144,44 +208,59 @@ def _harvest(lab: Lab, group: Group, history: Record, frames: np.ndarray) -> Res
   for name, values in history._asdict().items():
     result[f"history/{name}"] = values[:, :real]
   for place, i in enumerate(_watched(group)):
-    result[f"frames/{arms[i]}"] = frames[:, place]
-  return result
+    result[f"frames/{arms[i]}"] = trail["frames"][:, place]
+  return result | {f"trail/{name}": trail[name] for name in trail if name != "frames"}
 
 
-def _measure(lab: Lab, group: Group, models, healthy: np.ndarray) -> Result:
-  """The measures of all models, and by arm the sum of the class weights of the healthy ones."""
-  engine, padding = lab.engines[group.optimizer], group.width - len(group.runs)
-  arms = list(dict.fromkeys(arm for arm, _ in group.runs))
-  place = np.array([arms.index(arm) for arm, _ in group.runs] + [0] * padding, np.int32)
+def _measure(
+  scene: _Scene, states: TrainState, earlier: Snapshot | None, healthy: np.ndarray
+) -> Result:
+  """The measures of all models, and sums of the class weights of the healthy ones."""
+  settings, group = scene.lab.settings, scene.group
+  padding, real = group.width - len(group.runs), len(group.runs)
+  wanted = [f"{arm}/{_prefix(settings, seed)}" for arm, seed in group.runs]
+  sums = list(dict.fromkeys(wanted))
+  place = np.array([sums.index(name) for name in wanted] + [0] * padding, np.int32)
   # What only fills the group up counts as unhealthy, so that no sum has it.
   healthy = np.concatenate([healthy, np.zeros(padding, bool)])
-  measure = engine.measure(places(lab.settings, group.width))
-  measured = jax.device_get(measure(*models, place, healthy))
+  measure = scene.engine.measure(places(settings, group.width))
+  measured = measure(scene.firsts, states, scene.data, place, healthy, scene.hypers, earlier)
+  measured = jax.device_get(measured)
   result = {}
   for attack, measures in measured.measures.items():
     for name, values in measures.items():
-      result[f"measures/{attack}/{name}"] = values[: len(group.runs)]
-  for arm, total in zip(arms, measured.sums.sum(0, np.float64), strict=False):
-    if healthy[place == arms.index(arm)].any():
-      result[f"sum/{arm}"] = total
+      result[f"measures/{attack}/{name}"] = values[:real]
+  for name, total in zip(sums, measured.sums.sum(0, np.float64), strict=False):
+    if healthy[place == sums.index(name)].any():
+      result[f"sum/{name}"] = total.astype(np.float32)
+  if settings.photographs:
+    result |= {f"details/{name}": values[:real] for name, values in measured.details.items()}
   return result
 
 
-def _saved(lab: Lab, group: Group, models, saved: np.ndarray) -> Result:
+def _prefix(settings: Settings, seed: int) -> int:
+  """Which sum of weights a seed is in: the n-th holds the seeds from 2^(n - 1) to 2^n - 1."""
+  return seed.bit_length() if settings.prefixes else 0
+
+
+def _saved(
+  scene: _Scene, states: TrainState, earlier: Snapshot | None, saved: np.ndarray
+) -> Result:
   """Images, weights and whatever else is kept of the first seeds."""
-  rows = [_arrays(lab, group, models, int(i)) for i in saved]
+  rows = [_arrays(scene, states, earlier, int(i)) for i in saved]
   if not rows:
     return {}
   return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _arrays(lab: Lab, group: Group, models, i: int) -> Result:
+def _arrays(scene: _Scene, states: TrainState, earlier: Snapshot | None, i: int) -> Result:
   """What is kept of one model."""
-  findings = jax.device_get(lab.engines[group.optimizer].examine(*models, i))
+  examine = scene.engine.examine
+  findings = jax.device_get(examine(scene.firsts, states, scene.data, i, scene.hypers, earlier))
   row = {name: getattr(findings, name) for name in ("weights", "init_weights", "bias")}
   row |= {f"images/{attack}": images for attack, images in findings.images.items()}
   row |= {f"extras/{name}": array for name, array in findings.extras.items()}
-  if lab.settings.hidden:
+  if scene.lab.settings.hidden:
     for name in ("params", "init_params"):
       for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(findings, name)):
         row[f"{name}/{jax.tree_util.keystr(path, simple=True, separator='/')}"] = leaf

@@ -10,11 +10,24 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxinv import ensemble, metrics, recover
 from jaxinv.data import splits
+from jaxinv.defences import defend
+from jaxinv.layers import class_weights, dense_logits, output_bias
+from jaxinv.projection import (
+  Projection,
+  correlate,
+  less_class_mean,
+  over_bias,
+  project_difference,
+)
 from jaxinv.train import Trainer
-from jaxinv.types import Data, Params, Release, TrainState
+from jaxinv.types import Data, Hyper, Params, Release, Snapshot, TrainState
 
-# The attacks on a single model; `seed_mean` needs many, see `measure_seed_mean`.
+# The attacks on a single model that every experiment makes; `seed_mean` needs many models, see
+# `measure_seed_mean`.
 SINGLE = ("reshape", "init_diff")
+SNAPSHOT_AXES = Snapshot(params=0, step=None)
+# Label of the stream of a run's key that the noise of its releases is drawn from.
+_RELEASE_NOISE = 3
 
 
 class Look(NamedTuple):
@@ -26,6 +39,11 @@ class Look(NamedTuple):
     holdout: whether there are held-out examples to compare with.
     normalize: a name in `recover.NORMALIZATIONS`.
     largest: the largest value of the data, in 0..255.
+    attacks: names in `recover.ATTACKS` that need one model; `update_ratio` needs a snapshot.
+    altered: whether releases may differ from what was trained, see `defences`: the accuracies are
+      then measured of the release.
+    photographs: whether to compare recovered images with every single example too, and to keep
+      the logits.
   """
 
   image_shape: tuple[int, int]
@@ -33,13 +51,16 @@ class Look(NamedTuple):
   holdout: bool
   normalize: str = "min-max"
   largest: float = 255.0
+  attacks: tuple[str, ...] = SINGLE
+  altered: bool = False
+  photographs: bool = False
 
 
 class Findings(NamedTuple):
   """What one model gives away.
 
   Attributes:
-    weights: what each class weighs each pixel with, see `recover.class_weights`.
+    weights: what each class weighs each pixel with, see `layers.class_weights`.
     init_weights: the same before training.
     bias: the output layer's bias, zeros where there is none.
     images: by attack, one recovered image a class, in 0..255.
@@ -47,6 +68,8 @@ class Findings(NamedTuple):
     params: all parameters.
     init_params: all initial parameters.
     extras: what else its engine knows of it, by name.
+    details: measures that are more than a number, by name: `identified/ATTACK` [k], and where
+      photographs are looked at `logits` [n, k] and `similarity/ATTACK` [n].
   """
 
   weights: Float[Array, "k p"]
@@ -57,9 +80,52 @@ class Findings(NamedTuple):
   params: Params
   init_params: Params
   extras: dict[str, Array]
+  details: dict[str, Array]
 
 
-def examine(trainer: Trainer, look: Look, first: Params, state: TrainState, data: Data) -> Findings:
+def released(
+  trainer: Trainer,
+  look: Look,
+  first: Params,
+  state: TrainState,
+  data: Data,
+  hyper: Hyper | None = None,
+  earlier: Snapshot | None = None,
+) -> Release:
+  """What an attacker holds of a trained model, after what its owner does to hide things.
+
+  Args:
+    trainer: the engine that trained it.
+    look: says whether releases are altered.
+    first: the `params` of its state before the first step.
+    state: its state.
+    data: examples.
+    hyper: its hyperparameters; not needed where releases are not altered.
+    earlier: the model as it was released before, where the attacker has that too.
+
+  Returns:
+    The release.
+  """
+  release = trainer.release(first, state, data, earlier)
+  if not look.altered:
+    return release
+  stream = jax.random.fold_in(state.key, _RELEASE_NOISE)
+  params = defend(release.params, hyper, jax.random.fold_in(stream, state.step))
+  previous = earlier and defend(
+    release.previous_params, hyper, jax.random.fold_in(stream, earlier.step)
+  )
+  return release._replace(params=params, previous_params=previous)
+
+
+def examine(
+  trainer: Trainer,
+  look: Look,
+  first: Params,
+  state: TrainState,
+  data: Data,
+  hyper: Hyper | None = None,
+  earlier: Snapshot | None = None,
+) -> Findings:
   """Attacks one trained model and measures what comes out.
 
   Args:
@@ -68,31 +134,80 @@ def examine(trainer: Trainer, look: Look, first: Params, state: TrainState, data
     first: the `params` of its state before the first step.
     state: its state.
     data: examples, and the split it was trained on.
+    hyper: its hyperparameters; not needed where releases are not altered.
+    earlier: the model as it was released before, for `update_ratio`.
 
   Returns:
     The findings.
   """
-  release = trainer.release(first, state, data)
-  params, init_params, _ = release
-  train_mean, holdout_mean = class_images(look, data)
+  release = released(trainer, look, first, state, data, hyper, earlier)
+  params, init_params = release.params, release.init_params
   images = {
     attack: recover.recover(attack, release, look.image_shape, look.normalize, look.largest)
-    for attack in SINGLE
+    for attack in look.attacks
   }
+  measures, details = _compare(look, images, data)
+  measures |= {"model": {"weight_movement": weight_movement(params, init_params)}}
+  num_features = data.inputs.shape[-1]
+  if look.altered or look.photographs:
+    logits = dense_logits(params, data.inputs, look.num_classes)
+    if look.altered:
+      measures["model"] |= _accuracies(logits, data)
+    if look.photographs:
+      details["logits"] = logits
+  return Findings(
+    weights=class_weights(params, num_features, look.num_classes),
+    init_weights=class_weights(init_params, num_features, look.num_classes),
+    bias=output_bias(params, look.num_classes),
+    images=images,
+    measures=measures,
+    params=params,
+    init_params=init_params,
+    extras=trainer.extras(state) | _earlier_arrays(look, release, num_features),
+    details=details,
+  )
+
+
+def _compare(look: Look, images: dict[str, Float[Array, "k h w"]], data: Data):
+  """Measures of recovered images by attack, and those that are more than a number."""
+  train_mean, holdout_mean = class_images(look, data)
+  # Less what is the same for all models: their own training mean would tell who is in it.
+  photographs = data.inputs - data.inputs.mean(0, keepdims=True)
 
   def measure(recovered):
-    return metrics.measure(recovered, train_mean, holdout_mean if look.holdout else None)
+    values = metrics.measure(recovered, train_mean, holdout_mean if look.holdout else None)
+    more = {}
+    if look.holdout:
+      more["identified"] = metrics.identified(recovered, holdout_mean)
+    if look.photographs:
+      scores = metrics.correlations(recovered, photographs.reshape(-1, *look.image_shape))
+      more["similarity"] = jnp.take_along_axis(scores, data.labels[None], 0)[0]
+    return values, more
 
   # In a loop, whose input is whole: else XLA on CPUs makes the images anew for each measure.
-  measured = jax.lax.map(measure, jnp.stack(list(images.values())))
-  measures = {attack: {k: v[i] for k, v in measured.items()} for i, attack in enumerate(SINGLE)}
-  measures = {"model": {"weight_movement": weight_movement(params, init_params)}} | measures
-  num_features = data.inputs.shape[-1]
-  weights = recover.class_weights(params, num_features, look.num_classes)
-  init_weights = recover.class_weights(init_params, num_features, look.num_classes)
-  bias = _output_bias(params, look.num_classes)
-  extras = trainer.extras(state)
-  return Findings(weights, init_weights, bias, images, measures, params, init_params, extras)
+  values, more = jax.lax.map(measure, jnp.stack(list(images.values())))
+  by_attack = {attack: {k: v[i] for k, v in values.items()} for i, attack in enumerate(images)}
+  details = {f"{k}/{attack}": v[i] for k, v in more.items() for i, attack in enumerate(images)}
+  return by_attack, details
+
+
+def _accuracies(logits: Float[Array, "n k"], data: Data) -> dict[str, Float[Array, ""]]:
+  """Accuracies of what was released, which may not be what was trained."""
+  correct = (logits.argmax(-1) == data.labels).astype(logits.dtype)
+  return {
+    "train_accuracy": correct[data.train].mean(),
+    "holdout_accuracy": correct[data.holdout].mean(),
+  }
+
+
+def _earlier_arrays(look: Look, release: Release, num_features: int) -> dict[str, Array]:
+  """The weights and bias of the earlier release, to be kept beside the others."""
+  if release.previous_params is None:
+    return {}
+  return {
+    "previous_weights": class_weights(release.previous_params, num_features, look.num_classes),
+    "previous_bias": output_bias(release.previous_params, look.num_classes),
+  }
 
 
 def examine_one(program: ensemble.Program, look: Look) -> Callable[..., Findings]:
@@ -103,12 +218,18 @@ def examine_one(program: ensemble.Program, look: Look) -> Callable[..., Findings
     look: how images are made and compared.
 
   Returns:
-    (firsts, states, data, i) -> findings of the i-th run; `firsts` from the program itself, for
-    another program's initial values may differ in their last bits.
+    (firsts, states, data, i, hypers, earlier) -> findings of the i-th run; `firsts` from the
+    program itself, for another program's initial values may differ in their last bits. The last
+    two may be left out where `examine` does not need them.
   """
   one = jax.jit(partial(examine, program.trainer, look))
-  axes = (0, ensemble.STATE_AXES, program.data_axes)
-  return lambda firsts, states, data, i: one(*ensemble.pick(axes, (firsts, states, data), i))
+  axes = (0, ensemble.STATE_AXES, program.data_axes, 0, SNAPSHOT_AXES)
+
+  def examine_run(firsts, states, data, i, hypers=None, earlier=None):
+    mine = axes if earlier else (*axes[:-1], None)
+    return one(*ensemble.pick(mine, (firsts, states, data, hypers, earlier), i))
+
+  return examine_run
 
 
 class Measured(NamedTuple):
@@ -117,10 +238,12 @@ class Measured(NamedTuple):
   Attributes:
     measures: as in `Findings`, a value a model.
     sums: class weights of each place's healthy models added up, by each device d its own.
+    details: as in `Findings`, with a leading axis s.
   """
 
   measures: dict[str, dict[str, Float[Array, " s"]]]
   sums: Float[Array, "d j k p"]
+  details: dict[str, Float[Array, "s ..."] | Bool[Array, "s ..."]]
 
 
 def measure_group(program: ensemble.Program, look: Look, places: int) -> Callable[..., Measured]:
@@ -132,24 +255,113 @@ def measure_group(program: ensemble.Program, look: Look, places: int) -> Callabl
     places: how many sums of weights there are, j.
 
   Returns:
-    (firsts, states, data, place [s], healthy [s]) -> measures, and the sums of the class weights:
-    a healthy model's are added at its place.
+    (firsts, states, data, place [s], healthy [s], hypers, earlier) -> measures, and the sums of
+    the class weights: a healthy model's are added at its place. The last two may be left out where
+    `examine` does not need them.
   """
-  axes = (0, ensemble.STATE_AXES, program.data_axes, 0, 0)
 
-  def one_device(*group):
-    def one(sums, i):
-      *model, place, healthy = ensemble.member(axes, group, i)
-      found = examine(program.trainer, look, *model)
-      sums = sums.at[place].add(jnp.where(healthy, found.weights, 0.0))
-      return sums, found.measures
+  def measure(firsts, states, data, place, healthy, hypers=None, earlier=None):
+    axes = (0, ensemble.STATE_AXES, program.data_axes, 0, 0, 0, earlier and SNAPSHOT_AXES)
+    group = (firsts, states, data, place, healthy, hypers, earlier)
 
-    num_features, num_runs = group[2].inputs.shape[-1], group[3].shape[0]
-    nothing = jnp.zeros((places, look.num_classes, num_features), group[2].inputs.dtype)
-    sums, measures = jax.lax.scan(one, nothing, jnp.arange(num_runs))
-    return Measured(measures, sums[None])
+    def one_device(*group):
+      def one(sums, i):
+        *model, place, healthy, hyper, before = ensemble.member(axes, group, i)
+        found = examine(program.trainer, look, *model, hyper, before)
+        sums = sums.at[place].add(jnp.where(healthy, found.weights, 0.0))
+        return sums, (found.measures, found.details)
 
-  return jax.jit(ensemble.over_devices(one_device, axes, 0, program.devices))
+      num_features, num_runs = group[2].inputs.shape[-1], group[3].shape[0]
+      nothing = jnp.zeros((places, look.num_classes, num_features), group[2].inputs.dtype)
+      sums, (measures, details) = jax.lax.scan(one, nothing, jnp.arange(num_runs))
+      return Measured(measures, sums[None], details)
+
+    return ensemble.over_devices(one_device, axes, 0, program.devices)(*group)
+
+  return jax.jit(measure)
+
+
+# Attacks whose images are linear in the weights: correlations with them need no image.
+LINEAR = ("reshape", "class_centred", "init_diff", "update_ratio")
+
+
+def glance(
+  trainer: Trainer,
+  look: Look,
+  first: Params,
+  state: TrainState,
+  data: Data,
+  hyper: Hyper | None = None,
+  earlier: Snapshot | None = None,
+) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
+  """Measures a model in training: what is quick to measure, without making any image.
+
+  Takes the arguments of `examine`; the attacks looked with are of `LINEAR`.
+
+  Returns:
+    Measures by attack, by name: `ncc_centred`, `identification` and `excess`, the same numbers as
+    of `examine` up to rounding, and the accuracies of altered releases; and `identified/ATTACK`.
+  """
+  projections = _projections(trainer, look, first, state, data, hyper, earlier)
+  train, held = (
+    splits.class_shares(data.labels, index, look.num_classes)
+    for index in (data.train, data.holdout)
+  )
+  measures: dict[str, dict[str, Array]] = {}
+  details = {}
+  for attack, seen in projections.items():
+    centred = jnp.diagonal(correlate(seen, train - train.mean(0, keepdims=True), data))
+    measures[attack] = {"ncc_centred": centred.mean()}
+    if look.holdout:
+      scores = correlate(seen, held - held.mean(0, keepdims=True), data)
+      details[f"identified/{attack}"] = metrics.own_is_largest(scores)
+      measures[attack]["identification"] = details[f"identified/{attack}"].mean(dtype=float)
+      similarity, other = (jnp.diagonal(correlate(seen, x, data)).mean() for x in (train, held))
+      measures[attack]["excess"] = similarity - other
+  if look.altered:
+    release = released(trainer, look, first, state, data, hyper)
+    logits = dense_logits(release.params, data.inputs, look.num_classes)
+    measures["model"] = _accuracies(logits, data)
+  return measures, details
+
+
+def _projections(trainer, look, first, state, data, hyper, earlier) -> dict[str, Projection]:
+  """What each attack of `look` recovers, as the examples see it."""
+  if look.altered:
+    release = released(trainer, look, first, state, data, hyper, earlier)
+    now, start, before = release.params, release.init_params, release.previous_params
+    of = partial(project_difference, num_classes=look.num_classes, data=data)
+  else:
+    now, start, before = state.params, first, earlier and earlier.params
+    of = partial(trainer.project, data=data)
+  plain = of(now, None)
+  makers = {
+    "reshape": lambda: plain,
+    "class_centred": lambda: less_class_mean(plain),
+    "init_diff": lambda: of(now, start),
+    "update_ratio": lambda: over_bias(of(now, before)),
+  }
+  return {attack: makers[attack]() for attack in look.attacks}
+
+
+def glance_group(program: ensemble.Program, look: Look) -> Callable[..., tuple[dict, dict]]:
+  """Compiles `glance` for a group, one model after another.
+
+  Args:
+    program: the engine that trains the group.
+    look: its attacks are of `LINEAR`.
+
+  Returns:
+    (firsts, states, data, hypers, earlier) -> what `glance` returns, with a leading axis s.
+  """
+
+  def look_at(firsts, states, data, hypers, earlier=None):
+    axes = (0, ensemble.STATE_AXES, program.data_axes, 0, earlier and SNAPSHOT_AXES)
+    one = partial(glance, program.trainer, look)
+    all_in_turn = ensemble.over_devices(ensemble.in_turn(one, axes), axes, 0, program.devices)
+    return all_in_turn(firsts, states, data, hypers, earlier)
+
+  return jax.jit(look_at)
 
 
 def watch_one(program: ensemble.Program, look: Look) -> Callable[..., Float[Array, " p"]]:
@@ -166,7 +378,7 @@ def watch_one(program: ensemble.Program, look: Look) -> Callable[..., Float[Arra
   @jax.jit
   def watch(state, data, chosen):
     params = program.trainer.params(state, data)
-    return recover.class_weights(params, data.inputs.shape[-1], look.num_classes)[chosen]
+    return class_weights(params, data.inputs.shape[-1], look.num_classes)[chosen]
 
   axes = (ensemble.STATE_AXES, program.data_axes)
   return lambda states, data, i, chosen: watch(*ensemble.pick(axes, (states, data), i), chosen)
@@ -194,12 +406,6 @@ def weight_movement(params: Params, init_params: Params) -> Float[Array, ""]:
 
   pairs = zip(kernels(params), kernels(init_params), strict=True)
   return norm([a - b for a, b in pairs]) / norm(kernels(init_params))
-
-
-def _output_bias(params: Params, num_classes: int) -> Float[Array, " k"]:
-  """The bias of the layer whose output is the classes; the last of that size."""
-  biases = [x for x in jax.tree.leaves(params) if x.shape == (num_classes,)]
-  return biases[-1] if biases else jnp.zeros(num_classes)
 
 
 @partial(jax.jit, static_argnames="look")

@@ -6,7 +6,7 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxinv.recover import normalize
 
@@ -107,10 +107,20 @@ def identification(
   Returns:
     The share, in [0, 1]; chance is 1 / k. A constant image identifies nobody.
   """
-  scores = correlations(images, references - references.mean(0, keepdims=True))
+  return identified(images, references).mean(dtype=images.dtype)
+
+
+def identified(
+  images: Float[Array, "k h w"], references: Float[Array, "k h w"]
+) -> Bool[Array, " k"]:
+  """Which classes' images are closest to their own class's reference; see `identification`."""
+  return own_is_largest(correlations(images, references - references.mean(0, keepdims=True)))
+
+
+def own_is_largest(scores: Float[Array, "k k"]) -> Bool[Array, " k"]:
+  """Whether the score on the diagonal is larger than all others of its row."""
   own = jnp.diagonal(scores)
-  others = jnp.where(jnp.eye(len(images), dtype=bool), -jnp.inf, scores).max(1)
-  return (own > others).mean(dtype=images.dtype)
+  return own > jnp.where(jnp.eye(len(scores), dtype=bool), -jnp.inf, scores).max(1)
 
 
 def measure(

@@ -1,6 +1,7 @@
 """Flax modules: functions from an example to the logits of its classes."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxinv.errors import InputError
+from jaxinv.types import PRNGKey
 
 # Kernel initialisers by name. `torch_uniform` is uniform within +-1 / sqrt(fan_in), the default of
 # PyTorch's linear layers: variance 1 / (3 fan_in).
@@ -16,6 +18,13 @@ INITIALIZERS: dict[str, nn.initializers.Initializer] = {
   "lecun_normal": nn.initializers.lecun_normal(),
   "zeros": nn.initializers.zeros_init(),
 }
+
+
+class Dropout(NamedTuple):
+  """What is dropped in one step: a source of randomness, and the share of each layer's inputs."""
+
+  key: PRNGKey
+  rate: Float[Array, ""]
 
 
 class MLP(nn.Module):
@@ -36,16 +45,26 @@ class MLP(nn.Module):
   activation: Callable[[jax.Array], jax.Array] = nn.relu
 
   @nn.compact
-  def __call__(self, x: Float[Array, "*b p"]) -> Float[Array, "*b k"]:
-    """Returns the logits of each example."""
-    for units in self.hidden:
-      x = self.activation(self._dense(units)(x))
-    return self._dense(self.num_classes)(x)
+  def __call__(
+    self, x: Float[Array, "*b p"], dropout: Dropout | None = None
+  ) -> Float[Array, "*b k"]:
+    """Returns the logits of each example; in training perhaps with inputs of the layers dropped."""
+    for layer, units in enumerate(self.hidden):
+      x = self.activation(self._dense(units)(_drop(x, dropout, layer)))
+    return self._dense(self.num_classes)(_drop(x, dropout, len(self.hidden)))
 
   def _dense(self, units: int) -> nn.Dense:
     # Flax's own default is float32 even where JAX was asked for float64.
     dtype = jnp.result_type(float)
     return nn.Dense(units, use_bias=self.use_bias, kernel_init=self.kernel_init, param_dtype=dtype)
+
+
+def _drop(x: Float[Array, "*b u"], dropout: Dropout | None, layer: int) -> Float[Array, "*b u"]:
+  """Drops a share of a layer's inputs and scales up the others; Srivastava et al. 2014."""
+  if dropout is None:
+    return x
+  kept = jax.random.bernoulli(jax.random.fold_in(dropout.key, layer), 1 - dropout.rate, x.shape)
+  return jnp.where(kept, x / (1 - dropout.rate), 0.0)
 
 
 def make_model(

@@ -6,7 +6,9 @@ A different name means a state of different shape, hence another program.
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from jaxinv.types import Hyper
 
@@ -58,6 +60,21 @@ def clipped(optimizer: Optimizer) -> Optimizer:
     optax.clip_by_global_norm(hyper.clip_norm),
     optimizer(hyper),
   )
+
+
+def stopped(hyper: Hyper, step: Int[Array, ""]) -> Hyper:
+  """Early stopping: from `hyper.steps` on the learning rate is 0, and the model stands still.
+
+  That holds for all optimisers here, whose updates are in proportion to the rate.
+
+  Args:
+    hyper: of the run.
+    step: steps taken so far.
+
+  Returns:
+    What the next step should use.
+  """
+  return hyper._replace(learning_rate=jnp.where(step < hyper.steps, hyper.learning_rate, 0.0))
 
 
 OPTIMIZERS: dict[str, Optimizer] = {

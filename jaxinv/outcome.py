@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv import ensemble, leakage, stats
-from jaxinv.experiment import Lab, Settings, make_lab, plan, split_of
+from jaxinv.experiment import Lab, make_lab, plan, split_of
 from jaxinv.groups import Host, Result, run_groups
+from jaxinv.settings import Settings
 from jaxinv.types import Dataset
 
 _NOBODY = Host()
@@ -30,6 +31,12 @@ class ArmOutcome(NamedTuple):
     arrays: weights, init_weights and bias of the same seeds, for an MLP all parameters too; of
       the gram engine `coefficients` [v, n, k] and `init_share` [v], see `gram`.
     frames: weights of the watched class at each recorded step, of the first seed.
+    trail: what was measured at each recorded step, by name: `ATTACK/METRIC` [s, t] and
+      `identified/ATTACK` [s, t, k].
+    details: what is more than a number a seed, by name: `logits` [s, n, k], `similarity/ATTACK`
+      [s, n], see `leakage`.
+    prefixes: measures of the average model of the first 1, 2, 4, ... seeds, by how many of them
+      did not diverge.
   """
 
   measures: dict[str, dict[str, Float[np.ndarray, " _"]]]
@@ -38,6 +45,9 @@ class ArmOutcome(NamedTuple):
   images: dict[str, Float[np.ndarray, "_ k h w"]]
   arrays: dict[str, np.ndarray]
   frames: Float[np.ndarray, "t p"]
+  trail: dict[str, np.ndarray]
+  details: dict[str, np.ndarray]
+  prefixes: dict[int, dict[str, float]]
 
 
 class Outcome(NamedTuple):
@@ -117,8 +127,11 @@ def _assemble_arm(lab: Lab, results: Sequence[Result], arm: int, everyone) -> Ar
 
   some = next(r for r, mine in parts if mine[r["saved"]].any())
   healthy = gather("finite")
+  trail = {name: gather(f"trail/{name}", 1).swapaxes(0, 1) for name in _below(some, "trail")}
+  # Of a release that is not what was trained, the accuracies are its own.
+  history = {name: trail.get(f"model/{name}", gather(f"history/{name}", 1).T) for name in CURVES}
   measures: dict[str, dict[str, np.ndarray]] = {
-    "model": {name: gather(f"history/{name}", 1)[-1] for name in CURVES}
+    "model": {name: values[:, -1] for name, values in history.items()}
   }
   for key in (key for key in some if key.startswith("measures/")):
     _, attack, name = key.split("/")
@@ -131,23 +144,51 @@ def _assemble_arm(lab: Lab, results: Sequence[Result], arm: int, everyone) -> Ar
     for key in some
     if key.startswith("images/")
   }
-  if healthy.any():
-    total = sum(r[f"sum/{arm}"] for r, _ in parts if f"sum/{arm}" in r)
-    mean_weights = total / healthy.sum()
-    recovered, values = leakage.measure_seed_mean(
-      lab.look, jnp.asarray(mean_weights, float), everyone, jnp.asarray(healthy)
-    )
+  means = _mean_models(lab, parts, arm, healthy, everyone)
+  prefixes = {count: values for count, (_, values) in means.items()}
+  if means:
+    recovered, values = means[max(means)]
     images["seed_mean"] = np.asarray(recovered, np.float32)[None]
     measures["seed_mean"] = {name: np.asarray(value)[None] for name, value in values.items()}
   names = {key.removeprefix("extras/"): key for key in some if key.split("/")[0] in _ARRAYS}
   return ArmOutcome(
     measures=measures,
     healthy=healthy,
-    history={name: gather(f"history/{name}", 1).T for name in CURVES},
+    history=history,
     images=images,
     arrays={name: gather_saved(key) for name, key in names.items()},
     frames=next(r[f"frames/{arm}"] for r, _ in parts if f"frames/{arm}" in r),
+    trail=trail,
+    details={name: gather(f"details/{name}") for name in _below(some, "details")},
+    prefixes=prefixes,
   )
+
+
+def _below(result: Result, name: str) -> list[str]:
+  """What a result has under a name."""
+  return [key.removeprefix(f"{name}/") for key in result if key.startswith(f"{name}/")]
+
+
+def _mean_models(lab: Lab, parts, arm: int, healthy: Bool[np.ndarray, " s"], everyone):
+  """Attacks the average of the models of the first seeds, for all numbers there are sums of.
+
+  Returns:
+    {number of models: (images, measures)}.
+  """
+  sums: dict[int, np.ndarray] = {}
+  for result, _ in parts:
+    for name in _below(result, f"sum/{arm}"):
+      sums[int(name)] = sums.get(int(name), 0.0) + np.float64(result[f"sum/{arm}/{name}"])
+  total, found = 0.0, {}
+  for prefix in sorted(sums):
+    total = total + sums[prefix]
+    last = 2**prefix if lab.settings.prefixes else len(healthy)
+    counted = healthy & (np.arange(len(healthy)) < last)
+    mean_weights = jnp.asarray(total / counted.sum(), float)
+    found[int(counted.sum())] = jax.device_get(
+      leakage.measure_seed_mean(lab.look, mean_weights, everyone, jnp.asarray(counted))
+    )
+  return found
 
 
 _ARRAYS = ("weights", "init_weights", "bias", "params", "init_params", "extras")

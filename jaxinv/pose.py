@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from jaxinv import experiment, metrics
 from jaxinv.data import splits
-from jaxinv.experiment import Lab, Settings
+from jaxinv.experiment import Lab
 from jaxinv.groups import Host, run_groups
 from jaxinv.leakage import Look
+from jaxinv.settings import Settings
 from jaxinv.types import Dataset
 
 

@@ -32,6 +32,7 @@ CHECKPOINTS = "checkpoints"
 # All that a run may write, and so all that --overwrite may remove.
 _OWN = (
   *("metrics.csv", "summary.json", "history.npz", "splits.npz", "trajectory.npz"),
+  *("cells.csv", "paired.csv", "photographs.csv", "logits"),
   *("report.html", "benchmark.json", "benchmark.csv", "verdict.txt", "pose.json"),
   *("recovered", "weights", "figures", CHECKPOINTS),
   "config.json",  # Last: what is left of a removal that was cut short still tells its settings.
@@ -230,6 +231,13 @@ def write_outcome(out_dir: Path, outcome: Outcome) -> dict:
   Returns:
     The summary, as it stands in summary.json.
   """
+  summary = write_arms(out_dir, outcome)
+  files.write_json(out_dir / "summary.json", summary)
+  return summary
+
+
+def write_arms(out_dir: Path, outcome: Outcome) -> dict:
+  """Writes all of `write_outcome` but summary.json, which it returns."""
   for name, arm in outcome.arms.items():
     files.write_npz(out_dir / "recovered" / f"{name}.npz", arm.images)
     files.write_npz(out_dir / "weights" / f"{name}.npz", arm.arrays)
@@ -243,11 +251,10 @@ def write_outcome(out_dir: Path, outcome: Outcome) -> dict:
     history[f"{name}/step"] = outcome.steps
     history |= {f"{name}/{curve}": values for curve, values in arm.history.items()}
     history[f"{name}/watched"] = arm.frames
+    history |= {f"{name}/{what}": values for what, values in arm.trail.items()}
   files.write_npz(out_dir / "history.npz", history)
   write_metrics(out_dir, {name: arm.measures for name, arm in outcome.arms.items()})
-  summary = summarize(outcome)
-  files.write_json(out_dir / "summary.json", summary)
-  return summary
+  return summarize(outcome)
 
 
 def write_pose(out_dir: Path, sweep: PoseSweep) -> None:

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxinv import ensemble, recover, train
+from jaxinv import ensemble, train
 from jaxinv.data.gaussians import draw_points
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm
+from jaxinv.layers import find_kernels
 from jaxinv.losses import LOSSES, Loss
 from jaxinv.models import make_model
 from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.settings import Arm
 from jaxinv.types import Data, TrainState
 
 FEATURES = "xy"
@@ -161,7 +162,7 @@ def _make_engine(
   lean = train.make_trainer(model, quick, OPTIMIZERS[optimizer], batch_size)
 
   def weights(params):
-    return recover.find_kernels(params, num_features, num_classes)[0]
+    return find_kernels(params, num_features, num_classes)[0]
 
   def step(state, hyper, data):
     state, _ = lean.step(state, hyper, data)

@@ -10,11 +10,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxinv.batches import next_batch, poisson_batch, shares
 from jaxinv.losses import Loss, smooth_targets
-from jaxinv.optimizers import Optimizer, clipped
-from jaxinv.types import Data, Hyper, Info, Params, PRNGKey, Record, Release, TrainState
+from jaxinv.models import Dropout
+from jaxinv.optimizers import Optimizer, clipped, stopped
+from jaxinv.privacy import capacity
+from jaxinv.projection import Projection, project_difference
+from jaxinv.types import (
+  Data,
+  Hyper,
+  Info,
+  Params,
+  PRNGKey,
+  Record,
+  Release,
+  Snapshot,
+  TrainState,
+)
+
+# Labels of the streams drawn from a run's key beside the two of its split: see `TrainState.key`.
+_STEP_NOISE = 2
 
 
 class Trainer(NamedTuple):
@@ -24,33 +42,21 @@ class Trainer(NamedTuple):
     init: (key, hyper, data) -> state, before the first step.
     step: (state, hyper, data) -> (state, info).
     params: (state, data) -> the model's parameters.
-    release: (first state's `params`, state, data) -> parameters now and before the first step.
+    release: (first state's `params`, state, data, earlier snapshot or None) -> parameters now,
+      before the first step, and where a snapshot is given at its time.
     evaluate: (state, data) -> record.
+    project: (a state's `params`, another's to take off or None, data) -> what correlations with
+      the examples need of the class weights, see `projection`.
     extras: state -> arrays by name: what else this engine knows of a model; perhaps nothing.
   """
 
   init: Callable[[PRNGKey, Hyper, Data], TrainState]
   step: Callable[[TrainState, Hyper, Data], tuple[TrainState, Info]]
   params: Callable[[TrainState, Data], Params]
-  release: Callable[[Params, TrainState, Data], Release]
+  release: Callable[..., Release]
   evaluate: Callable[[TrainState, Data], Record]
+  project: Callable[[Params, Params | None, Data], Projection]
   extras: Callable[[TrainState], dict[str, jax.Array]] = lambda state: {}
-
-
-class Batch(NamedTuple):
-  """The examples of one step.
-
-  Attributes:
-    index: which they are; None for all of the data set, in its order.
-    share: each one's share of the step's objective; their sum is 1, or 0 where none is kept.
-  """
-
-  index: Int[Array, " b"] | None
-  share: Float[Array, " b"]
-
-  def of(self, values: Array) -> Array:
-    """Picks the batch's rows."""
-    return values if self.index is None else values.at[self.index].get(mode="promise_in_bounds")
 
 
 def make_trainer(
@@ -59,6 +65,7 @@ def make_trainer(
   optimizer: Optimizer,
   batch_size: int = 0,
   off: Collection[str] = (),
+  features: Collection[str] = (),
 ) -> Trainer:
   """Builds the primal engine: gradients by autodiff, updates by optax.
 
@@ -70,6 +77,9 @@ def make_trainer(
     off: hyperparameters that no run makes use of; without them a step is quicker. To know that a
       bound on the gradient's norm will be infinite is not enough where it is traced: the gradient
       is then read once more for its norm, a third of the time of an SGD step on a CPU.
+    features: hyperparameters that runs make use of only where they are named, for each costs every
+      step much: `input_noise`, `dropout`, and `dp_clip` for DP-SGD, which draws its batches by
+      Poisson sampling.
 
   Returns:
     The trainer. Its initial parameters depend on the key and on `init_scale` alone.
@@ -82,14 +92,32 @@ def make_trainer(
     return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, data.train)
 
   def step(state: TrainState, hyper: Hyper, data: Data) -> tuple[TrainState, Info]:
-    order, batch = next_batch(state, data, batch_size)
+    hyper = hyper if "steps" in off else stopped(hyper, state.step)
+    noise = jax.random.fold_in(jax.random.fold_in(state.key, _STEP_NOISE), state.step)
+    keys = jax.random.split(noise, 4)
+    if "dp_clip" not in features:
+      order, batch = next_batch(state, data, batch_size)
+    else:
+      size, num_train = batch_size or data.train.shape[0], data.train.shape[0]
+      order = state.order
+      batch = poisson_batch(keys[0], data, size, capacity(size, num_train))
     targets = smooth_targets(batch.of(data.labels), model.num_classes, hyper.label_smoothing)
+    inputs = batch.of(data.inputs)
+    if "input_noise" in features:
+      inputs += hyper.input_noise * jax.random.normal(keys[1], inputs.shape, inputs.dtype)
+    dropout = (Dropout(keys[2], hyper.dropout),) if "dropout" in features else ()
+
+    def losses(params, inputs, targets):
+      return loss.value(model.apply({"params": params}, inputs, *dropout), targets)
 
     def objective(params):
-      logits = model.apply({"params": params}, batch.of(data.inputs))
-      return (batch.share * loss.value(logits, targets)).sum()
+      return (batch.share * losses(params, inputs, targets)).sum()
 
-    value, grads = jax.value_and_grad(objective)(state.params)
+    if "dp_clip" not in features:
+      value, grads = jax.value_and_grad(objective)(state.params)
+    else:
+      each = _each_gradient(losses, state.params, inputs, targets, batch.share > 0)
+      value, grads = objective(state.params), private_mean(each, size, hyper, keys[3])
     updates, opt_state = optimizer(hyper).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state, state.step + 1, state.key, order), Info(value)
@@ -101,10 +129,42 @@ def make_trainer(
   def params(state: TrainState, data: Data) -> Params:
     return state.params
 
-  def release(first: Params, state: TrainState, data: Data) -> Release:
-    return Release(state.params, first)
+  def release(
+    first: Params, state: TrainState, data: Data, earlier: Snapshot | None = None
+  ) -> Release:
+    return Release(state.params, first, previous_params=earlier and earlier.params)
 
-  return Trainer(init, step, params, release, evaluate)
+  def project(params: Params, minus: Params | None, data: Data) -> Projection:
+    return project_difference(params, minus, model.num_classes, data)
+
+  return Trainer(init, step, params, release, evaluate, project)
+
+
+def _each_gradient(losses, params: Params, inputs, targets, taken: Bool[Array, " b"]) -> Params:
+  """The gradient of each example, with a leading axis b; zeros for places that are not taken."""
+  one = jax.grad(lambda p, x, t: losses(p, x[None], t[None])[0])
+  each = jax.vmap(one, in_axes=(None, 0, 0))(params, inputs, targets)
+  return jax.tree.map(lambda g: jnp.where(taken.reshape(-1, *(1,) * (g.ndim - 1)), g, 0.0), each)
+
+
+def private_mean(each: Params, size: int, hyper: Hyper, key: PRNGKey) -> Params:
+  """DP-SGD's gradient: each example's clipped, their sum with noise, over the batch's mean size.
+
+  Abadi et al. 2016, arXiv 1607.00133, by `optax.contrib`.
+
+  Args:
+    each: the examples' gradients, with a leading axis b; zeros where a place is not taken.
+    size: examples of a batch in the mean, which is no secret, as the number of those taken is.
+    hyper: its `dp_clip` bounds each example's norm, `dp_noise` times that is the noise.
+    key: source of the noise.
+
+  Returns:
+    The gradient.
+  """
+  private = optax.contrib.differentially_private_aggregate(hyper.dp_clip, hyper.dp_noise, key)
+  places = jax.tree.leaves(each)[0].shape[0]
+  mean, _ = private.update(each, private.init(None))
+  return jax.tree.map(lambda g: g * (places / size), mean)
 
 
 def draw_params(model: nn.Module, key: PRNGKey, data: Data) -> Params:
@@ -138,7 +198,7 @@ def record(loss: Loss, logits: Float[Array, "n k"], data: Data, finite: Bool[Arr
   if data.keep is None:
     train_loss, train_accuracy = values[data.train].mean(), correct[data.train].mean()
   else:
-    share = _shares(data.keep[data.train])
+    share = shares(data.keep[data.train])
     train_loss, train_accuracy = share @ values[data.train], share @ correct[data.train]
   return Record(
     train_loss=train_loss,
@@ -159,55 +219,6 @@ def _first_largest(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Boo
 def all_finite(tree: Params) -> Bool[Array, ""]:
   """Whether every number of a pytree is finite."""
   return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
-
-
-def next_batch(state: TrainState, data: Data, batch_size: int) -> tuple[Int[Array, " m"], Batch]:
-  """The epoch's order and this step's batch: without replacement, shuffled once an epoch.
-
-  The examples left over where the batch size does not divide the split wait for the next epoch.
-
-  Args:
-    state: its step says where in the epoch it stands.
-    data: its `train` holds the indices to draw from.
-    batch_size: examples a step; 0, or the split's size, for all of it.
-
-  Returns:
-    The order in force, to be carried on, and the batch.
-  """
-  num_train, num_examples = data.train.shape[0], data.inputs.shape[-2]
-  dtype = data.inputs.dtype
-  if batch_size in (0, num_train):
-    if 2 * num_train < num_examples:
-      return state.order, Batch(data.train, _shares(_kept(data, data.train)))
-    # All examples with no share for those held out: their products with the weights are taken in
-    # vain, but no run needs a copy of its own split, and all runs share one matrix product.
-    chosen = jnp.ones(num_examples, dtype)
-    if num_train < num_examples:
-      chosen = jnp.zeros(num_examples, dtype).at[data.train].set(1.0)
-    return state.order, Batch(None, _shares(chosen if data.keep is None else chosen * data.keep))
-  position = state.step % (num_train // batch_size)
-
-  def shuffle():
-    key = jax.random.fold_in(jax.random.split(state.key)[1], state.step)
-    return jax.random.permutation(key, data.train)
-
-  # The predicate is never mapped, so under vmap this stays a branch and no permutation is drawn
-  # in the steps between.
-  order = jax.lax.cond(position == 0, shuffle, lambda: state.order)
-  index = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
-  return order, Batch(index, _shares(_kept(data, index)))
-
-
-def _kept(data: Data, index: Int[Array, " b"]) -> Float[Array, " b"]:
-  if data.keep is None:
-    return jnp.ones(index.shape, data.inputs.dtype)
-  return data.keep[index]
-
-
-def _shares(weights: Float[Array, " b"]) -> Float[Array, " b"]:
-  """Weights over their sum; zeros where there is nothing to share."""
-  total = weights.sum()
-  return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 0.0)
 
 
 def run(

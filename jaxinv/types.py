@@ -49,6 +49,9 @@ class Data(NamedTuple):
     keep: how much each example counts in training, 1 for whole and 0 for not at all; None where
       all count whole.
     gram: products of the examples with each other, which `gram` trains from; None elsewhere.
+    pixel_gram: the same of the examples less their means over the pixels, see `projection`; None
+      where nobody looks.
+    pixel_means: these means, likewise.
   """
 
   inputs: Float[Array, "n p"]
@@ -57,6 +60,8 @@ class Data(NamedTuple):
   holdout: Int[Array, " o"]
   keep: Float[Array, " n"] | None = None
   gram: Float[Array, "n n"] | None = None
+  pixel_gram: Float[Array, "n n"] | None = None
+  pixel_means: Float[Array, " n"] | None = None
 
 
 class Hyper(NamedTuple):
@@ -71,6 +76,15 @@ class Hyper(NamedTuple):
     init_scale: factor on the initial parameters.
     label_smoothing: share of the target taken from the true class and spread over all classes.
     clip_norm: largest global norm of a gradient; infinite for no clipping.
+    steps: steps after which the model stands still: early stopping; infinite for never.
+    input_noise: standard deviation of the Gaussian noise added to the inputs of each step, in the
+      inputs' unit.
+    dropout: share of the inputs of every layer that each step drops.
+    dp_clip: largest norm of one example's gradient, in DP-SGD; infinite for no DP-SGD.
+    dp_noise: standard deviation of DP-SGD's noise, in units of `dp_clip`.
+    release_noise: standard deviation of the Gaussian noise added to the parameters when they are
+      released, in units of each array's root mean square.
+    release_bits: bits that each released parameter is rounded to; infinite for no rounding.
   """
 
   learning_rate: Any = 0.1
@@ -79,6 +93,25 @@ class Hyper(NamedTuple):
   init_scale: Any = 1.0
   label_smoothing: Any = 0.0
   clip_norm: Any = float("inf")
+  steps: Any = float("inf")
+  input_noise: Any = 0.0
+  dropout: Any = 0.0
+  dp_clip: Any = float("inf")
+  dp_noise: Any = 0.0
+  release_noise: Any = 0.0
+  release_bits: Any = float("inf")
+
+
+class Snapshot(NamedTuple):
+  """A model as it was earlier.
+
+  Attributes:
+    params: what its engine kept then in place of parameters: `TrainState.params`.
+    step: the step it was at. The same for all runs of a group, and never mapped.
+  """
+
+  params: Params
+  step: Int[Array, ""]
 
 
 class TrainState(NamedTuple):
@@ -134,8 +167,11 @@ class Release(NamedTuple):
     init_params: its initial parameters, where the attacker knows them.
     peers: parameters with a leading axis s, of models trained on the same people from other
       seeds, where the attacker has them.
+    previous_params: the parameters of an earlier release of the same model, where the attacker
+      has them.
   """
 
   params: Params
   init_params: Params | None = None
   peers: Params | None = None
+  previous_params: Params | None = None

@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm
 from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.settings import Arm
 from jaxinv.types import Hyper
 
 _LARGEST = 1e9
@@ -18,6 +18,13 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
   "init_scale": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
   "label_smoothing": (lambda x: -1 < x < 1, "above -1 and below 1"),
   "clip_norm": (lambda x: x > 0, "above 0, inf for no clipping"),
+  "steps": (lambda x: x >= 0 and (x == math.inf or x == int(x)), "that is whole and not negative"),
+  "input_noise": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "dropout": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+  "dp_clip": (lambda x: x > 0, "above 0, inf for no DP-SGD"),
+  "dp_noise": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "release_noise": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "release_bits": (lambda x: x in (*range(1, 25), math.inf), "of bits from 1 to 24, or inf"),
 }
 
 
@@ -65,15 +72,45 @@ def parse_arm(text: str) -> Arm:
     raise InputError(f"--arm {name}: unknown optimizer '{optimizer}': choose from {choices}")
   if optimizer == "sgd" and "momentum" in values:
     raise InputError(f"--arm {name}: sgd has no momentum: give optimizer=momentum")
-  return Arm(name, optimizer, Hyper(**{k: _number(name, k, v) for k, v in values.items()}))
+  return Arm(
+    name, optimizer, Hyper(**{k: _number(f"--arm {name}", k, v) for k, v in values.items()})
+  )
 
 
-def _number(arm: str, key: str, text: str) -> float:
+def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
+  """Parses a grid, each axis `KEY=value,value`.
+
+  Args:
+    texts: one a flag.
+
+  Returns:
+    The values by key, in order.
+
+  Raises:
+    InputError: what is wrong, on which axis, and what would be right.
+  """
+  grid: dict[str, tuple[float, ...]] = {}
+  for text in texts:
+    key, equals, rest = text.partition("=")
+    if not equals or key not in _RANGES:
+      known = ", ".join(_RANGES)
+      raise InputError(f"--grid '{text}': give it as KEY=value,value with a key of {known}")
+    if key in grid:
+      raise InputError(f"--grid: '{key}' is given twice")
+    values = tuple(_number("--grid", key, value) for value in rest.split(","))
+    # Cells are named by their values in six digits, and names become file names.
+    if len({f"{value:g}" for value in values}) < len(values):
+      raise InputError(f"--grid '{text}': a value is given twice")
+    grid[key] = values
+  return grid
+
+
+def _number(where: str, key: str, text: str) -> float:
   accept, words = _RANGES[key]
   try:
     value = float(text)
   except ValueError:
-    raise InputError(f"--arm {arm}: {key}={text} is no number") from None
+    raise InputError(f"{where}: {key}={text} is no number") from None
   if math.isnan(value) or not accept(value):
-    raise InputError(f"--arm {arm}: {key}={text} makes no sense: give a number {words}")
+    raise InputError(f"{where}: {key}={text} makes no sense: give a number {words}")
   return value

@@ -39,9 +39,10 @@ from rich.table import Column, Table
 from jaxinv import benchmark, ensemble, experiment, files, gram, peers, report, results, timing
 from jaxinv.benchmark import GRAM, LOOP, ONE_BY_ONE, PRIMAL, Curves, Models, Sizes, Training
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm, Lab, Settings
+from jaxinv.experiment import Lab
 from jaxinv.figures import benchmark as figures
 from jaxinv.figures.common import save
+from jaxinv.settings import Arm, Settings
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms

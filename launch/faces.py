@@ -20,9 +20,9 @@ from absl import flags
 
 from jaxinv import cluster, experiment, faces_report, outcome, pose, results
 from jaxinv.errors import InputError
-from jaxinv.experiment import Settings
 from jaxinv.figures.faces import clearest_and_most_varied
 from jaxinv.groups import Host, run_groups
+from jaxinv.settings import ENGINES, Settings
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms
@@ -81,7 +81,7 @@ flags.DEFINE_bool("use_bias", True, "Whether layers have a bias.", flag_values=F
 flags.DEFINE_enum(
   "engine",
   "auto",
-  ["auto", *experiment.ENGINES],
+  ["auto", *ENGINES],
   "How to train: primal keeps the weights; gram keeps a coefficient for each training image, for "
   "linear models and SGD: the same models many times faster; auto takes it where it can and pays.",
   flag_values=FLAGS,

@@ -20,9 +20,9 @@ from absl import flags
 
 from jaxinv import files, results, toy_groups, toy_report
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm
 from jaxinv.groups import Host
 from jaxinv.outcome import summarize_arm
+from jaxinv.settings import Arm
 from jaxinv.toy import Settings, check, draw
 from jaxinv.toy_groups import Outcome
 from launch import flags as shared

@@ -20,8 +20,9 @@ from jaxinv.benchmark import (
   steps_to_holdout,
   train_curves,
 )
-from jaxinv.experiment import Arm, Settings, make_lab, split_of
+from jaxinv.experiment import make_lab, split_of
 from jaxinv.figures import benchmark as figures
+from jaxinv.settings import Arm, Settings
 from jaxinv.train import run
 from jaxinv.types import Hyper
 from launch import benchmark, flags

@@ -21,8 +21,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxinv import experiment, outcome  # noqa: E402
-from jaxinv.experiment import Arm, Settings  # noqa: E402
 from jaxinv.groups import Host, run_groups  # noqa: E402
+from jaxinv.settings import Arm, Settings  # noqa: E402
 from jaxinv.types import Dataset, Hyper  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -8,7 +8,7 @@ import pytest
 
 from jaxinv import ensemble, experiment
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm, Settings
+from jaxinv.settings import Arm, Settings
 from jaxinv.types import Hyper
 
 
@@ -59,7 +59,7 @@ def test_a_plan_trains_every_run_once_in_groups_of_one_width(planted, ample):
   assert sorted(runs) == [(arm, seed) for arm in range(3) for seed in range(5)]
   assert {group.width for group in groups} == {4}
   for group in groups:
-    assert {arms[arm].optimizer for arm, _ in group.runs} == {group.optimizer}
+    assert {arms[arm].optimizer for arm, _ in group.runs} == {group.engine}
 
 
 def test_several_processes_have_a_group_each_where_there_are_runs_enough(planted, ample):

@@ -14,10 +14,11 @@ from jaxinv import gram, train
 from jaxinv.data import splits
 from jaxinv.ensemble import split_data
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm, Settings, make_lab
+from jaxinv.experiment import make_lab
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
 from jaxinv.optimizers import LINEAR, OPTIMIZERS
+from jaxinv.settings import Arm, Settings
 from jaxinv.types import Data, Hyper
 
 KEY, STEPS = jax.random.key(7), 30

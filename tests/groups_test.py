@@ -68,8 +68,8 @@ def test_the_plan_holds_every_run_once_in_groups_of_one_width(lab):
 
 def test_a_run_keeps_what_the_results_need(lab, trained):
   keys = set().union(*trained)
-  assert {"weights", "init_weights", "bias", "sum/0", "sum/1", "frames/0", "frames/2"} <= keys
-  assert "sum/2" not in keys  # All of its seeds diverged.
+  assert {"weights", "init_weights", "bias", "sum/0/0", "sum/1/0", "frames/0", "frames/2"} <= keys
+  assert "sum/2/0" not in keys  # All of its seeds diverged.
   assert trained[0]["weights"].shape == (4, 5, 143)
   assert trained[2]["history/train_loss"].shape == (4, 1)  # Padding left no trace.
   assert trained[0]["frames/0"].shape == (4, 143)

@@ -7,11 +7,11 @@ import pytest
 
 from jaxinv import ensemble, experiment, gram, leakage, metrics, train
 from jaxinv.data import splits
-from jaxinv.experiment import Arm, Settings
 from jaxinv.groups import Host, run_groups
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
 from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.settings import Arm, Settings
 from jaxinv.train import make_trainer
 from jaxinv.types import Data, Hyper, TrainState
 

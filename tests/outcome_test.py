@@ -12,8 +12,8 @@ import pytest
 import skimage.metrics
 
 from jaxinv import experiment, files, metrics, outcome, results
-from jaxinv.experiment import Arm, Settings
 from jaxinv.groups import Host, run_groups
+from jaxinv.settings import Arm, Settings
 from jaxinv.types import Hyper
 
 CLASSES, SHAPE = 5, (13, 11)
@@ -177,7 +177,7 @@ def test_a_single_seed_that_diverged_is_left_out_of_rows_means_and_the_average_m
   harmed = [dict(group) for group in trained]
   finite = harmed[0]["finite"].copy()
   finite[1] = False  # Arm 0, seed 1.
-  harmed[0] |= {"finite": finite, "sum/0": harmed[0]["weights"][[0, 2]].sum(0)}
+  harmed[0] |= {"finite": finite, "sum/0/0": harmed[0]["weights"][[0, 2]].sum(0)}
   found = outcome.assemble(lab, harmed)
   summary = results.write_outcome(tmp_path, found)
   assert summary["plain"]["diverged"] == [1] and summary["decay"]["diverged"] == []

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxinv import pose
-from jaxinv.experiment import Arm, Settings
 from jaxinv.groups import Host, Stopped
+from jaxinv.settings import Arm, Settings
 from jaxinv.types import Dataset, Hyper
 
 SCALES = (0.0, 1.0, 3.0)

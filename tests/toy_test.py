@@ -15,12 +15,12 @@ import pytest
 
 from jaxinv import ensemble, files, toy, toy_groups, train
 from jaxinv.errors import InputError
-from jaxinv.experiment import Arm
 from jaxinv.figures import toy as figures
 from jaxinv.groups import Host, Stopped
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
 from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.settings import Arm
 from jaxinv.types import Hyper
 from launch.toy import main
 
