@@ -1,0 +1,255 @@
+"""Asks whether defences defend: arms and grids against a baseline, under attackers of all kinds.
+
+  python -m launch.study --out_dir=runs/study
+  python -m launch.study --dataset=att --arm=sgd --arm=big:init_scale=5 --num_seeds=32
+  python -m launch.study --grid=init_scale=0.3,1,3,10 --grid=learning_rate=0.01,0.1
+
+Every cell (an arm at a point of the grid) is trained from the same seeds: the same splits, initial
+weights and batches. Each is compared with the baseline, seed by seed, at the end and where both
+have the same held-out accuracy, and gets a verdict. Controls: models on halves of the photographs,
+so that each is in exactly half of them, say what single photographs leak; untrained weights,
+shuffled labels and wrong memberships go through the same tests and must come out at chance.
+
+Exit status: 0 the run is complete; 1 something given cannot be used, said in one line; 130 stopped
+by Ctrl-C or SIGTERM: the same command goes on from the last checkpoint.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from jaxinv import experiment, results, study, study_files, study_report
+from jaxinv.errors import InputError
+from jaxinv.groups import Host
+from jaxinv.settings import ENGINES, Arm, Settings
+from jaxinv.study import Question
+from jaxinv.types import Dataset
+from launch import flags as shared
+from launch.arms import parse_arms, parse_grid
+from launch.progress import ProgressBar
+
+ARMS = (
+  "sgd:optimizer=sgd,learning_rate=0.1",
+  "sgd_slow:optimizer=sgd,learning_rate=0.01",
+  "decay:optimizer=sgd,learning_rate=0.01,weight_decay=0.1",
+  "adam:optimizer=adam,learning_rate=0.001",
+  "adam_init5:optimizer=adam,learning_rate=0.001,init_scale=5",
+  "smoothing:optimizer=sgd,learning_rate=0.1,label_smoothing=0.3",
+  "noise:optimizer=sgd,learning_rate=0.1,release_noise=1",
+  "bits:optimizer=sgd,learning_rate=0.1,release_bits=2",
+)
+
+FLAGS = flags.FlagValues()
+shared.define_run(FLAGS, out_dir="runs/study")
+shared.define_data(FLAGS, ("synthetic_faces", "att"))
+shared.define_training(
+  FLAGS,
+  num_seeds=16,
+  steps=500,
+  batch_size=32,
+  holdout=2,
+  save_seeds=1,
+  width=0,
+  record_every=0,
+  loss="softmax",
+  normalize="min-max",
+  arm=[],
+)
+flags.DEFINE_multi_string(
+  "grid",
+  [],
+  "Values of one key of an arm, 'KEY=value,value'; repeat for several. Every arm is crossed with "
+  "every point.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_string(
+  "baseline",
+  "",
+  "The cell all others are compared with; the first one if empty.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_float(
+  "target_accuracy",
+  0.0,
+  "Held-out accuracy, from 0 to 1, at which cells are compared; 0 for 0.95 of the baseline's.",
+  0.0,
+  1.0,
+  flag_values=FLAGS,
+)
+flags.DEFINE_float(
+  "margin",
+  0.05,
+  "Differences of leakage (centred NCC, from 0 to 1) that are too small to matter.",
+  0.0,
+  1.0,
+  flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+  "control_seeds",
+  64,
+  "Models of each control arm, each trained on half of the photographs; even, 0 for no controls.",
+  0,
+  10**6,
+  flag_values=FLAGS,
+)
+flags.DEFINE_list(
+  "control_arms",
+  [],
+  "Names of the arms, without the grid, whose models are asked about single photographs; all but "
+  "those trained by DP-SGD if empty, as these take long.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_float(
+  "delta", 1e-5, "Delta at which epsilons of DP-SGD are told.", 0.0, 1.0, flag_values=FLAGS
+)
+flags.DEFINE_list(
+  "hidden",
+  [],
+  "Units of each hidden layer, e.g. 128,64; none for a linear model.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_bool("use_bias", True, "Whether layers have a bias.", flag_values=FLAGS)
+flags.DEFINE_enum(
+  "engine",
+  "auto",
+  ["auto", *ENGINES],
+  "How to train: primal keeps the weights; gram a coefficient for each training image; auto takes "
+  "gram where it is exact and pays.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_float(
+  "memory_fraction",
+  0.5,
+  "Share of the device's memory to plan with; a wider group is divided.",
+  0.01,
+  1.0,
+  flag_values=FLAGS,
+)
+flags.DEFINE_list(
+  "pose_sweep",
+  [],
+  "Scales of pose at which to ask the controls' question again, e.g. 0,0.5,1,2 (synthetic_faces "
+  "only).",
+  flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+  "pose_seeds",
+  32,
+  "Models of each control arm at each scale of --pose_sweep; even.",
+  8,
+  10**6,
+  flag_values=FLAGS,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  argv = sys.argv[1:] if argv is None else argv
+  return shared.run(lambda: _main(argv), FLAGS, __doc__, argv)
+
+
+def _main(argv: Sequence[str]) -> None:
+  dataset = shared.load_dataset(FLAGS)
+  question = _question()
+  labs = study.make_labs(question, dataset)
+  poses = _poses(question)
+  config = results.configuration("launch.study", shared.values(FLAGS), dataset)
+  out_dir = Path(FLAGS.out_dir)
+  groups = experiment.plan(labs.cells)
+  config["engines"] = experiment.describe(labs.cells, groups)
+  results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
+  work = study.run_steps(question)
+  if poses:
+    work += len(poses) * study.control_steps(_pose_question(question))
+  with (
+    results.working_in(out_dir),
+    ProgressBar(work, "run-steps") as bar,
+    shared.StopSignal() as stop,
+  ):
+    for name, how in config["engines"].items():
+      bar.say(f"{name}: {how['engine']} engine, {how['groups']} x {how['width']} runs")
+    host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
+    answer = study.answer(question, labs, out_dir / results.CHECKPOINTS, host)
+    pose = study.against_pose(_pose_question(question), poses, _posed, host) if poses else None
+    bar.working("writing and drawing")
+    summary = study_files.write_answer(out_dir, question, answer, dataset)
+    if pose:
+      study_files.write_pose(out_dir, pose)
+    command = shlex.join(["python", "-m", "launch.study", *argv])
+    story = study_report.Story(dataset, question, answer, summary, config, command, pose)
+    page = study_report.write_page(out_dir, story)
+    results.finish(out_dir, config)
+  for name, verdict in answer.verdicts.items():
+    print(f"{name}: {verdict.label}. {verdict.text}")
+  print(f"report: {page}")
+
+
+def _question() -> Question:
+  arms = parse_arms(FLAGS.arm or ARMS)
+  cells = study.cross(arms, parse_grid(FLAGS.grid))
+  settings = Settings(
+    arms=tuple(cell.arm for cell in cells),
+    num_seeds=FLAGS.num_seeds,
+    root_seed=FLAGS.seed,
+    steps=FLAGS.steps,
+    batch_size=FLAGS.batch_size,
+    holdout=FLAGS.holdout,
+    fixed_split=FLAGS.fixed_split,
+    loss=FLAGS.loss,
+    hidden=shared.integers("hidden", FLAGS.hidden, 1, 65536),
+    use_bias=FLAGS.use_bias,
+    initializer=FLAGS.initializer,
+    normalize=FLAGS.normalize,
+    engine=FLAGS.engine,
+    width=FLAGS.width,
+    memory_fraction=FLAGS.memory_fraction,
+    save_seeds=FLAGS.save_seeds,
+    record_every=FLAGS.record_every or max(1, FLAGS.steps // 25),
+  )
+  return Question(
+    settings=settings,
+    cells=cells,
+    baseline=FLAGS.baseline or cells[0].arm.name,
+    target=FLAGS.target_accuracy or None,
+    margin=FLAGS.margin,
+    control_arms=_control_arms(arms),
+    control_seeds=FLAGS.control_seeds,
+    delta=FLAGS.delta,
+  )
+
+
+def _control_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+  by_name = {arm.name: arm for arm in arms}
+  for name in FLAGS.control_arms:
+    if name not in by_name:
+      raise InputError(f"--control_arms: '{name}' is none of {', '.join(by_name)}")
+  if FLAGS.control_arms:
+    return tuple(by_name[name] for name in dict.fromkeys(FLAGS.control_arms))
+  quick = tuple(arm for arm in arms if arm.hyper.dp_clip == float("inf"))
+  return quick or tuple(arms[:1])
+
+
+def _poses(question: Question) -> tuple[float, ...]:
+  poses = shared.floats("pose_sweep", FLAGS.pose_sweep, 0, 3)
+  if poses and FLAGS.dataset != "synthetic_faces":
+    raise InputError(
+      "--pose_sweep needs --dataset=synthetic_faces: real photographs keep their pose"
+    )
+  if poses:
+    study.check_controls(_pose_question(question))
+  return poses
+
+
+def _pose_question(question: Question) -> Question:
+  return question._replace(control_seeds=FLAGS.pose_seeds)
+
+
+def _posed(scale: float) -> Dataset:
+  return shared.draw_faces(FLAGS, scale)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
