@@ -253,8 +253,8 @@ def _text(
   )
   if label == "is not as useful":
     text = (
-      f"It reaches a held-out accuracy of {target:.3f} in {found.reached} of {seeds} seeds only, "
-      f"so that there is no comparison at equal use; at the end {change}."
+      f"It reaches a held-out accuracy of {target:.3f} in {found.reached or 'none'} of {seeds} "
+      f"seeds, so that there is no comparison at equal use; at the end {change}."
     )
   else:
     text = f"At the same held-out accuracy of {target:.3f} {change}."

@@ -11,6 +11,7 @@ from jaxinv import ensemble, gram, leakage
 from jaxinv.data import splits
 from jaxinv.defences import RELEASE
 from jaxinv.errors import InputError
+from jaxinv.glance import glance_group
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
 from jaxinv.optimizers import LINEAR, OPTIMIZERS
@@ -44,7 +45,7 @@ class Engine(NamedTuple):
     measure: places -> (first params, states, data, place, healthy, hypers, earlier) -> what is
       measured of a group.
     glance: (first params, states, data, hypers, earlier) -> leakage at a record, see
-      `leakage.glance`.
+      `glance.glance`.
     examine: (first params, states, data, i, hypers, earlier) -> what the i-th run gives away.
     watch: (states, data, i, class) -> the i-th run's weights of one class, [p].
   """
@@ -139,7 +140,7 @@ def _make_engine(settings: Settings, dataset: Dataset, look: leakage.Look, name:
     kind,
     program,
     measure=cache(lambda places: leakage.measure_group(seen, look, places)),
-    glance=leakage.glance_group(seen, look._replace(attacks=settings.glances)),
+    glance=glance_group(seen, look._replace(attacks=settings.glances)),
     examine=leakage.examine_one(seen, look),
     watch=leakage.watch_one(seen, look),
   )
