@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxinv.batches import next_batch, poisson_batch, shares
+from jaxinv.dpsgd import example_gradients, is_linear, linear_private_mean, private_mean
 from jaxinv.losses import Loss, smooth_targets
 from jaxinv.models import Dropout
 from jaxinv.optimizers import Optimizer, clipped, stopped
@@ -105,19 +105,25 @@ def make_trainer(
     inputs = batch.of(data.inputs)
     if "input_noise" in features:
       inputs += hyper.input_noise * jax.random.normal(keys[1], inputs.shape, inputs.dtype)
-    dropout = (Dropout(keys[2], hyper.dropout),) if "dropout" in features else ()
 
-    def losses(params, inputs, targets):
+    def losses(params, inputs, targets, key):
+      dropout = (Dropout(key, hyper.dropout),) if "dropout" in features else ()
       return loss.value(model.apply({"params": params}, inputs, *dropout), targets)
 
     def objective(params):
-      return (batch.share * losses(params, inputs, targets)).sum()
+      return (batch.share * losses(params, inputs, targets, keys[2])).sum()
 
     if "dp_clip" not in features:
       value, grads = jax.value_and_grad(objective)(state.params)
     else:
-      each = _each_gradient(losses, state.params, inputs, targets, batch.share > 0)
-      value, grads = objective(state.params), private_mean(each, size, hyper, keys[3])
+      value, taken = objective(state.params), batch.share > 0
+      if is_linear(model) and "dropout" not in features:
+        parts = (model, loss, state.params, inputs, targets, taken, size)
+        grads = linear_private_mean(*parts, hyper, keys[3])
+      else:
+        own_keys = jax.random.split(keys[2], len(taken))
+        each = example_gradients(losses, state.params, inputs, targets, own_keys, taken)
+        grads = private_mean(each, size, hyper, keys[3])
     updates, opt_state = optimizer(hyper).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state, state.step + 1, state.key, order), Info(value)
@@ -138,33 +144,6 @@ def make_trainer(
     return project_difference(params, minus, model.num_classes, data)
 
   return Trainer(init, step, params, release, evaluate, project)
-
-
-def _each_gradient(losses, params: Params, inputs, targets, taken: Bool[Array, " b"]) -> Params:
-  """The gradient of each example, with a leading axis b; zeros for places that are not taken."""
-  one = jax.grad(lambda p, x, t: losses(p, x[None], t[None])[0])
-  each = jax.vmap(one, in_axes=(None, 0, 0))(params, inputs, targets)
-  return jax.tree.map(lambda g: jnp.where(taken.reshape(-1, *(1,) * (g.ndim - 1)), g, 0.0), each)
-
-
-def private_mean(each: Params, size: int, hyper: Hyper, key: PRNGKey) -> Params:
-  """DP-SGD's gradient: each example's clipped, their sum with noise, over the batch's mean size.
-
-  Abadi et al. 2016, arXiv 1607.00133, by `optax.contrib`.
-
-  Args:
-    each: the examples' gradients, with a leading axis b; zeros where a place is not taken.
-    size: examples of a batch in the mean, which is no secret, as the number of those taken is.
-    hyper: its `dp_clip` bounds each example's norm, `dp_noise` times that is the noise.
-    key: source of the noise.
-
-  Returns:
-    The gradient.
-  """
-  private = optax.contrib.differentially_private_aggregate(hyper.dp_clip, hyper.dp_noise, key)
-  places = jax.tree.leaves(each)[0].shape[0]
-  mean, _ = private.update(each, private.init(None))
-  return jax.tree.map(lambda g: g * (places / size), mean)
 
 
 def draw_params(model: nn.Module, key: PRNGKey, data: Data) -> Params:

@@ -42,7 +42,7 @@ from jaxinv.errors import InputError
 from jaxinv.experiment import Lab
 from jaxinv.figures import benchmark as figures
 from jaxinv.figures.common import save
-from jaxinv.settings import Arm, Settings
+from jaxinv.settings import Arm, Settings, used
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> None:
-  arms, lists = parse_arms(FLAGS.arm), _read_lists()
+  arms, lists = _read_arms(), _read_lists()
   engines = _read_engines(arms)
   dataset = shared.load_dataset(FLAGS)
   labs = _labs(arms, engines, lists, dataset)
@@ -155,6 +155,18 @@ def _main(argv: Sequence[str]) -> None:
   _print_table(rows)
   print("\n\n".join(verdict))
   print(f"report: {page}")
+
+
+def _read_arms() -> tuple[Arm, ...]:
+  """The arms; refuses what is done for privacy, which no peer would be timed with."""
+  arms = parse_arms(FLAGS.arm)
+  for arm in arms:
+    others = used(arm.hyper) - {"weight_decay", "label_smoothing", "clip_norm"}
+    if others:
+      raise InputError(
+        f"--arm {arm.name}: {min(others)} is not timed here: leave it out, launch.study takes it"
+      )
+  return arms
 
 
 def _read_lists() -> dict[str, list[int]]:

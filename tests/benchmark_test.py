@@ -206,6 +206,7 @@ def test_seeds_beyond_a_groups_width_are_groups_more_and_nothing_need_be_held_ou
     ("--target_accuracy=1.5", "target_accuracy"),
     ("--target_accuracy=nan", "target_accuracy"),
     ("--arm=a:optimizer=lion", "lion"),
+    ("--arm=a:release_noise=1", "launch.study"),
     ("--engine=torch", "torch"),
     ("--width=-1", "width"),
     ("--width=", "empty"),
