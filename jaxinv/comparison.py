@@ -6,7 +6,7 @@ an attack recovers: the correlation with what sets the person's average apart fr
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ class Verdict(NamedTuple):
     strongest: the difference of the two.
     naive: the difference under the naive attacker, at the same time.
     accuracy: the difference of the held-out accuracies at the end.
-    reached: seeds that reach the target accuracy.
+    reached: the first record with the target accuracy; None for never.
     detectable: the smallest difference under the strongest attacker that so many seeds would have
       shown with a power of 80 %.
   """
@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
   strongest: Interval | None = None
   naive: Interval | None = None
   accuracy: Interval | None = None
-  reached: int = 0
+  reached: int | None = None
   detectable: float | None = None
 
 
@@ -92,22 +92,31 @@ def final(arm: ArmOutcome, attack: str, metric: str = LEAKAGE) -> Float[np.ndarr
   return np.asarray(arm.measures[attack][metric], np.float64)
 
 
-def first_reaching(arm: ArmOutcome, target: float) -> Int[np.ndarray, " s"]:
-  """The first record at which each seed's held-out accuracy is `target` or more; -1 for never."""
-  reached = (arm.history["holdout_accuracy"] >= target) & arm.healthy[:, None]
-  return np.where(reached.any(1), reached.argmax(1), -1)
+def first_reaching(arm: ArmOutcome, target: float) -> int | None:
+  """The first record at which an arm's held-out accuracy is `target` or more; None for never.
+
+  The accuracy is the mean over the seeds that did not diverge: a single seed's, on few photographs,
+  would often get there by luck.
+  """
+  if not arm.healthy.any():
+    return None
+  reached = arm.history["holdout_accuracy"][arm.healthy].mean(0) >= target
+  return int(reached.argmax()) if reached.any() else None
 
 
 def at_record(
-  arm: ArmOutcome, attack: str, record: Int[np.ndarray, " s"], metric: str = LEAKAGE
+  arm: ArmOutcome, attack: str, record: int, metric: str = LEAKAGE
 ) -> Float[np.ndarray, " s"]:
-  """A measure at each seed's own record; NaN where that is -1."""
-  values = np.asarray(arm.trail[f"{attack}/{metric}"], np.float64)
-  return np.where(record >= 0, values[np.arange(len(record)), record], np.nan)
+  """A measure at a record, NaN of seeds that diverged."""
+  return np.where(
+    arm.healthy, np.asarray(arm.trail[f"{attack}/{metric}"][:, record], float), np.nan
+  )
 
 
 def default_target(baseline: ArmOutcome) -> float:
   """The accuracy at which arms are compared where none is given: 0.95 of the baseline's last."""
+  if not baseline.healthy.any():
+    return 1.0
   return 0.95 * float(np.nanmean(final(baseline, "model", "holdout_accuracy")))
 
 
@@ -164,8 +173,10 @@ def compare(name: str, arm: ArmOutcome, baseline: ArmOutcome, target: float) -> 
 
 
 def _leakage_at(arm: ArmOutcome, target: float) -> dict[str, Float[np.ndarray, " s"]]:
-  """By attack, the leakage at the first record with the target accuracy."""
+  """By attack, the leakage at the first record with the target accuracy; empty without one."""
   record = first_reaching(arm, target)
+  if record is None:
+    return {}
   names = [name for name in attacks_of(arm) if f"{name}/{LEAKAGE}" in arm.trail]
   return {name: at_record(arm, name, record) for name in names}
 
@@ -182,33 +193,37 @@ def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -
   Returns:
     The verdict: at the target accuracy, or at the end where the arm does not get there.
   """
-  record = first_reaching(arm, target)
-  reached, seeds = int((record >= 0).sum()), len(record)
   if not arm.healthy.any():
-    return Verdict("does not train", f"None of its {seeds} models came through training.")
-  useful = 2 * reached >= seeds
-  ends = [{a: final(x, a) for a in attacks_of(x)} for x in (arm, baseline)]
-  mine, theirs = [_leakage_at(x, target) for x in (arm, baseline)] if useful else ends
-  best, base_best = strongest(mine), strongest(theirs)
-  if best is None or base_best is None:
+    return Verdict(
+      "does not train", f"None of its {len(arm.healthy)} models came through training."
+    )
+  if not baseline.healthy.any():
     return Verdict("does not train", "The baseline has no model to compare with.")
-  difference = mine[best] - theirs[base_best]
+  record = first_reaching(arm, target)
+  ends = [{a: final(x, a) for a in attacks_of(x)} for x in (arm, baseline)]
+  mine, theirs = ends if record is None else [_leakage_at(x, target) for x in (arm, baseline)]
+  best, base_best = strongest(mine), strongest(theirs)
+  both = np.isfinite(mine[best]) & np.isfinite(theirs[base_best])
   found = Verdict(
     label="",
     text="",
     attack=best,
     baseline_attack=base_best,
-    leakage=float(np.nanmean(mine[best])),
-    baseline_leakage=float(np.nanmean(theirs[base_best])),
+    leakage=_mean(mine[best][both]),
+    baseline_leakage=_mean(theirs[base_best][both]),
     strongest=paired_difference(mine[best], theirs[base_best]),
-    naive=paired_difference(mine[NAIVE], theirs[NAIVE]) if NAIVE in mine else None,
+    naive=paired_difference(mine[NAIVE], theirs[NAIVE]),
     accuracy=paired_difference(*(final(x, "model", "holdout_accuracy") for x in (arm, baseline))),
-    reached=reached,
-    detectable=detectable_effect(difference),
+    reached=record,
+    detectable=detectable_effect(mine[best] - theirs[base_best]),
   )
-  label = _label(found, margin) if useful else "is not as useful"
-  levels = [np.nanmean(x[NAIVE]) for x in (mine, theirs)] if NAIVE in mine else None
-  return found._replace(label=label, text=_text(found, label, target, margin, seeds, levels))
+  label = "is not as useful" if record is None else _label(found, margin)
+  levels = _mean(mine[NAIVE][both]), _mean(theirs[NAIVE][both])
+  return found._replace(label=label, text=_text(found, label, target, margin, levels))
+
+
+def _mean(values: Float[np.ndarray, " s"]) -> float | None:
+  return float(values.mean()) if len(values) else None
 
 
 def detectable_effect(difference: Float[np.ndarray, " s"]) -> float | None:
@@ -227,6 +242,8 @@ def _sign(interval: Interval | None) -> int:
 
 
 def _label(found: Verdict, margin: float) -> str:
+  if found.strongest.mean is None:
+    return "no detectable effect"
   effect, sign = found.strongest.mean, _sign(found.strongest)
   if sign > 0 and effect >= margin:
     return "raises leakage"
@@ -242,10 +259,11 @@ def _text(
   label: str,
   target: float,
   margin: float,
-  seeds: int,
-  levels: Sequence[float] | None,
+  levels: tuple[float | None, float | None],
 ) -> str:
   """The verdict in words, all of them chosen by the numbers."""
+  if found.leakage is None:
+    return "No seed came through training in both arms."
   change = (
     f"the strongest attacker ({found.attack}, against {found.baseline_attack} on the baseline) "
     f"sees {found.leakage:.3f} instead of {found.baseline_leakage:.3f} "
@@ -253,16 +271,14 @@ def _text(
   )
   if label == "is not as useful":
     text = (
-      f"It reaches a held-out accuracy of {target:.3f} in {found.reached or 'none'} of {seeds} "
-      f"seeds, so that there is no comparison at equal use; at the end {change}."
+      f"It never reaches a held-out accuracy of {target:.3f}, so that there is no comparison at "
+      f"equal use; at the end {change}."
     )
   else:
     text = f"At the same held-out accuracy of {target:.3f} {change}."
-  if found.naive is not None and found.naive.mean is not None:
-    text += (
-      f" The naive attacker sees {levels[0]:.3f} instead of {levels[1]:.3f} "
-      f"({_words(found.naive)})."
-    )
+  text += (
+    f" The naive attacker sees {levels[0]:.3f} instead of {levels[1]:.3f} ({_words(found.naive)})."
+  )
   if label == "no detectable effect" and found.detectable is not None:
     text += (
       f" A difference of {found.detectable:.3f} or more would have been seen with "
@@ -270,17 +286,17 @@ def _text(
     )
   if _sign(found.strongest) and abs(found.strongest.mean) < margin:
     text += f" Differences below {margin:g} are counted as too small to matter."
-  if found.accuracy is not None and found.accuracy.mean is not None:
-    text += f" Held-out accuracy at the end: {_words(found.accuracy)}."
-  return text
+  return f"{text} Held-out accuracy at the end: {_words(found.accuracy)}."
 
 
 def _words(interval: Interval) -> str:
   if interval.mean is None:
     return "no value"
-  if interval.low is None:
-    return f"{interval.mean:+.3f}, one seed, no interval"
-  return f"{interval.mean:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
+  # Adding 0 after rounding keeps a minus away from zeros.
+  mean, *ends = (None if x is None else round(x, 3) + 0.0 for x in interval[:3])
+  if None in ends:
+    return f"{mean:+.3f}, one seed, no interval"
+  return f"{mean:+.3f}, 95 % interval {ends[0]:+.3f} to {ends[1]:+.3f}"
 
 
 class Identified(NamedTuple):

@@ -132,6 +132,12 @@ def photo_leaks(
   )
 
 
+def test_names(arm: ArmOutcome) -> list[str]:
+  """The names of the tests that `photo_leaks` makes of an arm."""
+  names = (n.removeprefix("similarity/") for n in arm.details if n.startswith("similarity/"))
+  return [*ANSWERS, *(f"{kind}/{n}" for n in names for kind in ("similarity", "calibrated"))]
+
+
 def detect(scores: Float[np.ndarray, "s c"], members: Bool[np.ndarray, "s c"]) -> Detection:
   """How well a score tells members from others, in three ways of counting."""
   by_model = auc_each(scores, members, axis=1)

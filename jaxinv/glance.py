@@ -42,7 +42,8 @@ def glance(
     Measures by attack, by name: `ncc_centred`, `identification` and `excess`, the same numbers as
     of `examine` up to rounding, and the accuracies of altered releases; and `identified/ATTACK`.
   """
-  projections = _projections(trainer, look, first, state, data, hyper, earlier)
+  release = released(trainer, look, first, state, data, hyper, earlier) if look.altered else None
+  projections = _projections(trainer, look, first, state, data, earlier, release)
   train, held = (
     splits.class_shares(data.labels, index, look.num_classes)
     for index in (data.train, data.holdout)
@@ -59,16 +60,14 @@ def glance(
       similarity, other = (jnp.diagonal(correlate(seen, x, data)).mean() for x in (train, held))
       measures[attack]["excess"] = similarity - other
   if look.altered:
-    release = released(trainer, look, first, state, data, hyper)
     logits = dense_logits(release.params, data.inputs, look.num_classes)
     measures["model"] = accuracies(logits, data)
   return measures, details
 
 
-def _projections(trainer, look, first, state, data, hyper, earlier) -> dict[str, Projection]:
+def _projections(trainer, look, first, state, data, earlier, release) -> dict[str, Projection]:
   """What each attack of `look` recovers, as the examples see it."""
-  if look.altered:
-    release = released(trainer, look, first, state, data, hyper, earlier)
+  if release is not None:
     now, start, before = release.params, release.init_params, release.previous_params
     of = partial(project_difference, num_classes=look.num_classes, data=data)
   else:

@@ -103,17 +103,23 @@ def used(hyper: Hyper) -> set[str]:
 
 
 # How hyperparameters that need a program of their own are called in a program's name.
-_PROGRAM_WORDS = {"input_noise": "noise", "dropout": "dropout", "dp_clip": "dp"}
+_PROGRAM_WORDS = {
+  "input_noise": "noise",
+  "dropout": "dropout",
+  "dp_clip": "dp",
+  "release_noise": "release",
+  "release_bits": "release",
+}
 
 
 def program_name(arm: Arm) -> str:
   """Which compiled program trains an arm: its optimiser's, but for some defences their own.
 
-  Noise, dropout and DP-SGD cost every step much, whatever their strength: arms without them
-  should not pay for them.
+  Noise, dropout and DP-SGD cost every step much, and what is changed on release every look,
+  whatever their strength: arms without them should not pay for them.
   """
   extra = [word for name, word in _PROGRAM_WORDS.items() if name in used(arm.hyper)]
-  return "+".join([arm.optimizer, *extra])
+  return "+".join(dict.fromkeys([arm.optimizer, *extra]))
 
 
 def check(settings: Settings, dataset: Dataset) -> None:

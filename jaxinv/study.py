@@ -87,7 +87,7 @@ class Answer(NamedTuple):
     halves: who was in whose training set, of the controls.
     control: what came of the models trained on halves, an untrained arm among them.
     leaks: by control arm, what is told of single photographs; None where no model trained.
-    chance: the baseline's tests with the wrong memberships.
+    chance: the first control arm's tests with the wrong memberships.
     shuffled: what came of training on shuffled labels.
   """
 
@@ -342,8 +342,9 @@ def against_pose(
       leaks = controls.photo_leaks(arm, halves, lab.dataset.labels)
       for attack in comparison.attacks_of(arm):
         person[name].setdefault(attack, []).append(comparison.final(arm, attack))
-      for test in leaks.tests if leaks else ():
-        photograph[name].setdefault(test, []).append(leaks.tests[test].pooled.auc)
+      for test in controls.test_names(arm):
+        auc = leaks.tests[test].pooled.auc if leaks else np.nan
+        photograph[name].setdefault(test, []).append(auc)
   stacked = [
     {arm: {key: np.array(values) for key, values in named.items()} for arm, named in both.items()}
     for both in (person, photograph)

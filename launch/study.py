@@ -21,7 +21,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import experiment, results, study, study_files, study_report
+from jaxinv import experiment, results, study, study_files, study_report, study_story
 from jaxinv.errors import InputError
 from jaxinv.groups import Host
 from jaxinv.settings import ENGINES, Arm, Settings
@@ -179,7 +179,7 @@ def _main(argv: Sequence[str]) -> None:
     if pose:
       study_files.write_pose(out_dir, pose)
     command = shlex.join(["python", "-m", "launch.study", *argv])
-    story = study_report.Story(dataset, question, answer, summary, config, command, pose)
+    story = study_story.Story(dataset, question, answer, summary, config, command, pose)
     page = study_report.write_page(out_dir, story)
     results.finish(out_dir, config)
   for name, verdict in answer.verdicts.items():
