@@ -219,7 +219,17 @@ def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -
   )
   label = "is not as useful" if record is None else _label(found, margin)
   levels = _mean(mine[NAIVE][both]), _mean(theirs[NAIVE][both])
-  return found._replace(label=label, text=_text(found, label, target, margin, levels))
+  text = _text(found, label, target, margin, levels) + _together(arm, baseline)
+  return found._replace(label=label, text=text)
+
+
+def _together(arm: ArmOutcome, baseline: ArmOutcome) -> str:
+  """What who holds all models sees at the end, in words: the verdict is on one model alone."""
+  shown = [x.measures.get("seed_mean", {}).get(LEAKAGE) for x in (arm, baseline)]
+  if any(x is None for x in shown) or arm.healthy.sum() < 2:
+    return ""
+  mine, theirs = (float(x[0]) for x in shown)
+  return f" Averaged, its {arm.healthy.sum()} models show {mine:.3f} instead of {theirs:.3f}."
 
 
 def _mean(values: Float[np.ndarray, " s"]) -> float | None:

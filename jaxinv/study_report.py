@@ -219,14 +219,15 @@ def _texts_section(story: Story) -> Section | None:
 
 def _verdicts_table(story: Story) -> Table:
   rows = [_verdict_row(story, cell.arm.name) for cell in story.question.cells]
-  head = ["cell", "verdict", "accuracy", "compared", "naive", "strongest", "difference"]
+  head = ["cell", "verdict", "accuracy", "naive", "strongest", "difference"]
   if story.answer.epsilons:
     head.append("epsilon")
     rows = [(*row, epsilon(story, row[0])) for row in rows]
   caption = (
     "Accuracy: held out, at the end. Naive and strongest: leakage under these attackers, at the "
-    "same held-out accuracy (matched) or at the end. Difference: of the strongest attacker, from "
-    "the baseline, paired by seed, with its 95 % interval."
+    "same held-out accuracy, or at the end of a cell that does not get there (is not as useful). "
+    "Difference: of the strongest attacker, from the baseline, paired by seed, with its 95 % "
+    "interval."
   )
   return Table(caption, head, rows)
 
@@ -235,15 +236,14 @@ def _verdict_row(story: Story, name: str) -> tuple[str, ...]:
   arm, verdict = story.answer.outcome.arms[name], story.answer.verdicts.get(name)
   accuracy = mean_of(story, name, "model", "holdout_accuracy")
   record = comparison.first_reaching(arm, story.answer.target)
-  matched, levels = record is not None, levels_of(arm, record)
+  levels = levels_of(arm, record)
   best = comparison.strongest({k: np.array([v]) for k, v in levels.items()})
   if best is None:
-    return (name, verdict.label if verdict else "baseline", accuracy, "", "", "", "")
+    return (name, verdict.label if verdict else "baseline", accuracy, "", "", "")
   return (
     name,
     verdict.label if verdict else "baseline",
     accuracy,
-    "matched" if matched else "end",
     number(levels.get(NAIVE)),
     f"{number(levels[best])} {best}",
     with_ends(verdict.strongest, "+") if verdict else "",

@@ -207,7 +207,7 @@ def _question() -> Question:
     width=FLAGS.width,
     memory_fraction=FLAGS.memory_fraction,
     save_seeds=FLAGS.save_seeds,
-    record_every=FLAGS.record_every or max(1, FLAGS.steps // 25),
+    record_every=FLAGS.record_every or max(1, FLAGS.steps // 50),
   )
   return Question(
     settings=settings,
