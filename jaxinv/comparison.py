@@ -77,6 +77,7 @@ LABELS = (
   "no detectable effect",
   "changes too little to matter",
   "raises leakage",
+  "cannot be compared",
   "is not as useful",
   "does not train",
 )
@@ -198,10 +199,13 @@ def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -
       "does not train", f"None of its {len(arm.healthy)} models came through training."
     )
   if not baseline.healthy.any():
-    return Verdict("does not train", "The baseline has no model to compare with.")
-  record = first_reaching(arm, target)
-  ends = [{a: final(x, a) for a in attacks_of(x)} for x in (arm, baseline)]
-  mine, theirs = ends if record is None else [_leakage_at(x, target) for x in (arm, baseline)]
+    return Verdict("cannot be compared", "No model of the baseline came through training.")
+  record, theirs = first_reaching(arm, target), first_reaching(baseline, target)
+  matched = record is not None and theirs is not None
+  if matched:
+    mine, theirs = (_leakage_at(x, target) for x in (arm, baseline))
+  else:
+    mine, theirs = ({a: final(x, a) for a in attacks_of(x)} for x in (arm, baseline))
   best, base_best = strongest(mine), strongest(theirs)
   both = np.isfinite(mine[best]) & np.isfinite(theirs[base_best])
   found = Verdict(
@@ -217,9 +221,12 @@ def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -
     reached=record,
     detectable=detectable_effect(mine[best] - theirs[base_best]),
   )
-  label = "is not as useful" if record is None else _label(found, margin)
+  if record is None:
+    label = "is not as useful"
+  else:
+    label = _label(found, margin) if matched else "cannot be compared"
   levels = _mean(mine[NAIVE][both]), _mean(theirs[NAIVE][both])
-  text = _text(found, label, target, margin, levels) + _together(arm, baseline)
+  text = _text(found, label, target, margin, matched, levels) + _together(arm, baseline)
   return found._replace(label=label, text=text)
 
 
@@ -252,8 +259,8 @@ def _sign(interval: Interval | None) -> int:
 
 
 def _label(found: Verdict, margin: float) -> str:
-  if found.strongest.mean is None:
-    return "no detectable effect"
+  if found.strongest.low is None:  # No seeds in common, or one: no interval.
+    return "cannot be compared"
   effect, sign = found.strongest.mean, _sign(found.strongest)
   if sign > 0 and effect >= margin:
     return "raises leakage"
@@ -269,19 +276,21 @@ def _text(
   label: str,
   target: float,
   margin: float,
+  matched: bool,
   levels: tuple[float | None, float | None],
 ) -> str:
   """The verdict in words, all of them chosen by the numbers."""
   if found.leakage is None:
-    return "No seed came through training in both arms."
+    return "No seed came through training in both the arm and the baseline."
   change = (
     f"the strongest attacker ({found.attack}, against {found.baseline_attack} on the baseline) "
     f"sees {found.leakage:.3f} instead of {found.baseline_leakage:.3f} "
     f"({_words(found.strongest)})"
   )
-  if label == "is not as useful":
+  if label == "is not as useful" or not matched:
+    who = "It" if label == "is not as useful" else "The baseline"
     text = (
-      f"It never reaches a held-out accuracy of {target:.3f}, so that there is no comparison at "
+      f"{who} never reaches a held-out accuracy of {target:.3f}, so that there is no comparison at "
       f"equal use; at the end {change}."
     )
   else:

@@ -232,7 +232,9 @@ def _even(num_runs: int, most: int, devices: int) -> int:
 def places(settings: Settings, width: int) -> int:
   """The most sums of weights that a group can need: one for each arm that it can span, or more."""
   arms = min(len(settings.arms), 2 + (width - 1) // settings.num_seeds)
-  return min(width, arms * settings.num_seeds.bit_length()) if settings.prefixes else arms
+  # An arm's seeds, up to the last, are in so many sums: see `groups._prefix`.
+  each = 1 + (settings.num_seeds - 1).bit_length()
+  return min(width, arms * each) if settings.prefixes else arms
 
 
 def peak_bytes(lab: Lab, name: str, width: int) -> int:

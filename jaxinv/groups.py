@@ -230,7 +230,8 @@ def _measure(
   for attack, measures in measured.measures.items():
     for name, values in measures.items():
       result[f"measures/{attack}/{name}"] = values[:real]
-  for name, total in zip(sums, measured.sums.sum(0, np.float64), strict=False):
+  totals = measured.sums.sum(0, np.float64)
+  for name, total in zip(sums, totals[: len(sums)], strict=True):
     if healthy[place == sums.index(name)].any():
       result[f"sum/{name}"] = total.astype(np.float32)
   if settings.photographs:

@@ -26,7 +26,8 @@ class ArmOutcome(NamedTuple):
     measures: by attack, by name, one value a seed; NaN where the seed diverged. `seed_mean` has
       one value in all.
     healthy: whether a seed's losses and weights stayed finite.
-    history: by name, a value for each seed and recorded step.
+    history: by name, a value for each seed and recorded step; accuracies of what was trained, or
+      where the experiment glances at records of what was released.
     images: by attack, recovered images of the first seeds, [v, k, h, w], 0..255.
     arrays: weights, init_weights and bias of the same seeds, for an MLP all parameters too; of
       the gram engine `coefficients` [v, n, k] and `init_share` [v], see `gram`.

@@ -154,6 +154,10 @@ def check(settings: Settings, dataset: Dataset) -> None:
   _check_numbers(settings, dataset)
   check_split(dataset, settings.holdout)
   num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
+  if settings.halves and settings.num_seeds % 2:
+    raise InputError(
+      f"{settings.num_seeds} seeds cannot hold every example in exactly half: give an even number"
+    )
   if settings.halves and num_train % 2:
     raise InputError(
       f"{num_train} training examples cannot be halved evenly: give another --holdout"
