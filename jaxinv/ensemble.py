@@ -6,9 +6,7 @@ device trains its part of a group, with no word between them, and a host loop dr
 jitted chunks of steps. Nothing is printed or saved here: the caller looks in after every chunk.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -18,7 +16,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from jaxinv import train
-from jaxinv.data import splits
 from jaxinv.train import Trainer
 from jaxinv.types import Data, Hyper, Record, TrainState
 
@@ -29,9 +26,6 @@ Run = TypeVar("Run")  # Whatever names a run.
 SHARED_DATA = Data(inputs=None, labels=None, train=0, holdout=0, keep=0, gram=None)
 OWN_DATA = Data(inputs=0, labels=None, train=None, holdout=None)
 STATE_AXES = TrainState(params=0, opt_state=0, step=None, key=0, order=0)
-
-# Labels of the streams drawn from a seed's key.
-_SPLIT, _TRAIN, _HALF, _LABELS = range(4)
 
 # On a CPU the states of the runs that step side by side should about fit a core's own cache:
 # measured, see BUILD.md. Elsewhere all of a group step side by side.
@@ -249,103 +243,6 @@ def _mesh(width: int, devices: Sequence[jax.Device]) -> Mesh:
   return jax.make_mesh((count,), ("run",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
-def seed_keys(root_seed: int, seeds: Sequence[int]) -> Key[Array, " s"]:
-  """One key for each seed, from its number and the root seed alone, whoever its neighbours are."""
-  return _fold_in_each(jax.random.key(root_seed), jnp.asarray(seeds, jnp.uint32))
-
-
-def train_keys(root_seed: int, seeds: Sequence[int]) -> Key[Array, " s"]:
-  """The keys that initialise and train each seed's model."""
-  return _label_each(seed_keys(root_seed, seeds), _TRAIN)
-
-
-@jax.jit
-def _fold_in_each(root, seeds):
-  return jax.vmap(partial(jax.random.fold_in, root))(seeds)
-
-
-@jax.jit
-def _label_each(keys, label):
-  return jax.vmap(lambda key: jax.random.fold_in(key, label))(keys)
-
-
-def split_data(
-  data: Data,
-  num_classes: int,
-  root_seed: int,
-  seeds: Sequence[int],
-  holdout: int,
-  fixed_split: bool = False,
-  halves: bool = False,
-) -> Data:
-  """The data of a group of seeds: examples shared, a split each.
-
-  Args:
-    data: the examples, on the device once; see `splits.whole`.
-    num_classes: number of classes, k.
-    root_seed: decides, with a seed's number, its split.
-    seeds: the numbers of the seeds.
-    holdout: examples of each class to hold out.
-    fixed_split: one split for all seeds, decided by the root seed.
-    halves: train each seed on half of its split: seeds 2 j and 2 j + 1 on complementary halves,
-      decided by the root seed and j, so that with one split and evenly many seeds every example
-      is in exactly half of the seeds' halves.
-
-  Returns:
-    Data with an axis s on `train` and `holdout`.
-  """
-  keys = seed_keys(root_seed, seeds)
-  if fixed_split:
-    keys = jnp.broadcast_to(jax.random.key(root_seed), keys.shape)
-  index_train, index_holdout = _draw_splits(keys, data.labels, num_classes, holdout)
-  if halves:
-    pairs = seed_keys(root_seed, [seed // 2 for seed in seeds])
-    index_train = _draw_halves(pairs, jnp.asarray(seeds) % 2, data.labels, index_train)
-  return data._replace(train=index_train, holdout=index_holdout)
-
-
-@partial(jax.jit, static_argnames=("num_classes", "holdout"))
-def _draw_splits(keys, labels, num_classes, holdout):
-  def draw(key):
-    return splits.draw_split(jax.random.fold_in(key, _SPLIT), labels, num_classes, holdout)
-
-  return jax.vmap(draw)(keys)
-
-
-@jax.jit
-def _draw_halves(keys, parities, labels, train):
-  def draw(key, parity, train):
-    key = jax.random.fold_in(key, _HALF)
-    # By class, and at random within each: every other one is half of each class, one more or less.
-    order = jnp.lexsort((jax.random.uniform(key, train.shape), labels[train]))
-    return jnp.sort(train[order.reshape(-1, 2)[:, parity]])
-
-  return jax.vmap(draw)(keys, parities, train)
-
-
-def shuffle_labels(data: Data, root_seed: int, seeds: Sequence[int]) -> Data:
-  """Deals out the labels of each seed's training examples among them anew.
-
-  Args:
-    data: of a group of seeds.
-    root_seed: decides, with a seed's number, what it gets.
-    seeds: the numbers of the seeds.
-
-  Returns:
-    Data with an axis s on `labels` too; those of examples held out stay.
-  """
-  return data._replace(labels=_deal_labels(seed_keys(root_seed, seeds), data.labels, data.train))
-
-
-@jax.jit
-def _deal_labels(keys, labels, train):
-  def deal(key, train):
-    dealt = jax.random.permutation(jax.random.fold_in(key, _LABELS), labels[train])
-    return labels.at[train].set(dealt)
-
-  return jax.vmap(deal)(keys, train)
-
-
 def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
   """Many hyperparameters as one, each leaf a float with a leading axis s."""
   return Hyper(*(jnp.asarray(column, float) for column in zip(*hypers, strict=True)))
@@ -475,51 +372,6 @@ def widest(program: Program) -> int:
   return each * len(program.devices)
 
 
-class Memory(NamedTuple):
-  """The peak memory of a compiled program as a line: bytes = fixed + per_run * width."""
-
-  fixed: float
-  per_run: float
-
-  def of(self, width: int) -> float:
-    """Bytes at a width."""
-    return self.fixed + self.per_run * width
-
-
-def predict_memory(peak: Callable[[int], int], small: int, large: int) -> Memory:
-  """Predicts a program's peak memory at all widths from that at two; measured, it is affine.
-
-  Args:
-    peak: from a width to the bytes that a program compiled for it takes.
-    small: a width.
-    large: another.
-
-  Returns:
-    The line through both.
-  """
-  low, high = peak(small), peak(large)
-  per_run = (high - low) / (large - small)
-  return Memory(low - per_run * small, per_run)
-
-
-def compiled_bytes(jitted: Callable[..., Any], *args: Any, **static: Any) -> int:
-  """Compiles a program, runs nothing, and says how much memory it takes, in bytes.
-
-  Args:
-    jitted: what `jax.jit` returned.
-    *args: its arguments, or only their shapes.
-    **static: its static arguments.
-
-  Returns:
-    Arguments, results and what it needs between, on all devices that share one memory.
-  """
-  memory = jitted.lower(*args, **static).compile().memory_analysis()
-  if memory is None:
-    return 0
-  sizes = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-  return int(sizes - memory.alias_size_in_bytes)
-
-
 def shapes(program: Program, keys: Key[Array, " s"], hypers: Hyper, data: Data) -> TrainState:
   """The shapes of a group's states and their places on the devices; nothing is run."""
   states = jax.eval_shape(program.init, keys, hypers, data)
@@ -532,14 +384,6 @@ def shapes(program: Program, keys: Key[Array, " s"], hypers: Hyper, data: Data) 
     return jax.tree.map(leaf, branch)
 
   return jax.tree.map(place, _by_axis(STATE_AXES, _SPREAD, _EVERYWHERE), states)
-
-
-def device_memory() -> int:
-  """Memory that this process may plan with, in bytes: the device's own, or what the host has."""
-  stats = jax.local_devices()[0].memory_stats() or {}
-  if "bytes_limit" in stats:
-    return int(stats["bytes_limit"])
-  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def shard(tree, axes, num_runs: int, devices: Sequence[jax.Device] | None = None):

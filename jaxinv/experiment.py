@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxinv import ensemble, gram, leakage
+from jaxinv import draws, ensemble, gram, leakage, memory
 from jaxinv.data import splits
 from jaxinv.defences import RELEASE
 from jaxinv.errors import InputError
@@ -190,14 +190,15 @@ def choose_width(lab: Lab, name: str, num_runs: int) -> int:
   width = lab.settings.width
   if not width:
     width = _even(num_runs, ensemble.widest(program), devices)
-  budget = lab.settings.memory_fraction * ensemble.device_memory()
+  budget = lab.settings.memory_fraction * memory.device_memory()
   if peak_bytes(lab, name, width) <= budget:
     return width
   # Between a width that may fit and one that does not: the peak is now training's, now measuring's,
   # each a line, so that the line between the two is above it, and beyond them it would be below.
   wide = max(width, 2 * devices)
-  need = ensemble.predict_memory(lambda w: peak_bytes(lab, name, w), devices, wide)
-  fitting = int((budget - need.fixed) // need.per_run) // devices * devices
+  need = memory.predict_memory(lambda w: peak_bytes(lab, name, w), devices, wide)
+  # Rounding should not lose the run that just fits.
+  fitting = int((budget - need.fixed) / need.per_run + 1e-6) // devices * devices
   if fitting < devices:
     raise InputError(
       f"training one model on each device takes about {need.of(devices) / 1e9:.1f} GB, of the "
@@ -252,16 +253,16 @@ def peak_bytes(lab: Lab, name: str, width: int) -> int:
   program = engine.program
   # Splits and keys of all runs are small: made, for their places on the devices.
   data = ensemble.shard(split_of(lab, [0] * width), program.data_axes, width)
-  keys = ensemble.shard(ensemble.train_keys(0, [0] * width), 0, width)
+  keys = ensemble.shard(draws.train_keys(0, [0] * width), 0, width)
   hypers = ensemble.shard(ensemble.stack_hypers([Hyper()] * width), 0, width)
   states = ensemble.shapes(program, keys, hypers, data)
   length = next(ensemble.chunk_lengths(settings.steps, settings.record_every), 1)
   taught = lesson(lab, data, [0] * width)
-  train = ensemble.compiled_bytes(program.advance, states, hypers, taught, num_steps=length)
+  train = memory.compiled_bytes(program.advance, states, hypers, taught, num_steps=length)
   whom = np.zeros(width, np.int32), np.ones(width, bool)
   earlier = Snapshot(states.params, states.step) if remembers(settings) else None
   measured = engine.measure(places(settings, width))
-  measure = ensemble.compiled_bytes(measured, states.params, states, data, *whom, hypers, earlier)
+  measure = memory.compiled_bytes(measured, states.params, states, data, *whom, hypers, earlier)
   shared = len(program.devices) if program.devices[0].platform == "cpu" else 1
   # Beside what is trained, the first parameters are kept all along, perhaps those before the last
   # record too.
@@ -277,7 +278,7 @@ def remembers(settings: Settings) -> bool:
 def split_of(lab: Lab, seeds: Sequence[int]) -> Data:
   """The data as some seeds see it: all examples, and each seed's split."""
   settings = lab.settings
-  return ensemble.split_data(
+  return draws.split_data(
     lab.data,
     lab.dataset.num_classes,
     settings.root_seed,
@@ -293,5 +294,5 @@ def lesson(lab: Lab, data: Data, seeds: Sequence[int]) -> Data:
   if not lab.settings.shuffled_labels:
     return data
   width, axes = len(seeds), lab.engines[next(iter(lab.engines))].program.data_axes
-  taught = ensemble.shuffle_labels(data, lab.settings.root_seed, seeds)
+  taught = draws.shuffle_labels(data, lab.settings.root_seed, seeds)
   return ensemble.shard(taught, axes, width)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxinv import checkpoint, ensemble, files
+from jaxinv import checkpoint, draws, ensemble, files
 from jaxinv.experiment import Engine, Group, Lab, lesson, places, remembers, split_of
 from jaxinv.leakage import SNAPSHOT_AXES
 from jaxinv.settings import Settings
@@ -108,7 +108,7 @@ class _Past(NamedTuple):
 def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result:
   settings, engine = lab.settings, lab.engines[group.engine]
   arms, seeds = zip(*ensemble.pad(group.runs, group.width), strict=True)
-  keys = ensemble.train_keys(settings.root_seed, seeds)
+  keys = draws.train_keys(settings.root_seed, seeds)
   hypers = ensemble.stack_hypers([settings.arms[arm].hyper for arm in arms])
   data = ensemble.shard(split_of(lab, seeds), ensemble.SHARED_DATA, group.width)
   keys, hypers = (ensemble.shard(x, 0, group.width) for x in (keys, hypers))

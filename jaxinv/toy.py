@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxinv import ensemble, train
+from jaxinv import draws, ensemble, memory, train
 from jaxinv.data.gaussians import draw_points
 from jaxinv.errors import InputError
 from jaxinv.layers import find_kernels
@@ -103,10 +103,10 @@ def check(settings: Settings) -> None:
     )
   # Twice: the groups' parts, and the whole that they are put together to.
   need = 2 * settings.kept * (settings.steps + 1) * 4 * int(np.prod(settings.shape))
-  if need > ensemble.device_memory() / 2:
+  if need > memory.device_memory() / 2:
     raise InputError(
       f"the weights of {settings.kept} seeds over {settings.steps} steps take {need / 1e9:.1f} GB, "
-      f"more than half of the {ensemble.device_memory() / 1e9:.1f} GB of memory: lower --steps or "
+      f"more than half of the {memory.device_memory() / 1e9:.1f} GB of memory: lower --steps or "
       "--num_seeds, or keep fewer seeds by --save_seeds"
     )
 
@@ -121,7 +121,7 @@ def draw(settings: Settings, seeds: Sequence[int]) -> Data:
   Returns:
     Data with inputs [s, n, p], nothing held out; the axes are `ensemble.OWN_DATA`.
   """
-  keys = ensemble.seed_keys(settings.root_seed, seeds)
+  keys = draws.seed_keys(settings.root_seed, seeds)
   means = jnp.asarray(settings.means, float)
   points = _draw_points(keys, means, settings.spread, settings.points_per_class)
   labels = jnp.repeat(jnp.arange(len(means)), settings.points_per_class)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxinv import checkpoint, ensemble, recover
+from jaxinv import checkpoint, draws, ensemble, memory, recover
 from jaxinv.groups import Host, Stopped
 from jaxinv.toy import FEATURES, Engine, Settings, draw, make_engine
 from jaxinv.types import Record
@@ -72,7 +72,7 @@ def _width(settings: Settings, engine: Engine) -> int:
     return min(settings.width, settings.num_seeds)
   one = draw(settings, [0])
   need = one.inputs.nbytes + 4 * int(np.prod(settings.shape)) * _chunk(settings) * 2
-  fitting = max(1, int(ensemble.device_memory() / 4 // need))
+  fitting = max(1, int(memory.device_memory() / 4 // need))
   return min(fitting, _LARGEST_WIDTH * jax.local_device_count(), settings.num_seeds)
 
 
@@ -102,7 +102,7 @@ def _run_group(
   engine: Engine, settings: Settings, group: _Group, folder: Path | None, host: Host
 ) -> _Result:
   seeds = ensemble.pad(group.members, group.width)
-  keys = ensemble.train_keys(settings.root_seed, seeds)
+  keys = draws.train_keys(settings.root_seed, seeds)
   hypers = ensemble.stack_hypers([settings.arm.hyper] * group.width)
   data = ensemble.shard(draw(settings, seeds), ensemble.OWN_DATA, group.width)
   keys, hypers = (ensemble.shard(x, 0, group.width) for x in (keys, hypers))

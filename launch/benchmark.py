@@ -36,7 +36,18 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from jaxinv import benchmark, ensemble, experiment, files, gram, peers, report, results, timing
+from jaxinv import (
+  benchmark,
+  draws,
+  experiment,
+  files,
+  gram,
+  memory,
+  peers,
+  report,
+  results,
+  timing,
+)
 from jaxinv.benchmark import GRAM, LOOP, ONE_BY_ONE, PRIMAL, Curves, Models, Sizes, Training
 from jaxinv.errors import InputError
 from jaxinv.experiment import Lab
@@ -286,7 +297,7 @@ def _models(cell: Cell, labs: Labs, count: int) -> Models:
   """The first models of an arm, for an engine."""
   lab = labs[GRAM if cell.engine == GRAM else PRIMAL, cell.batch_size]
   optimizer, seeds = cell.arm.optimizer, range(count)
-  keys, data = ensemble.train_keys(FLAGS.seed, seeds), experiment.split_of(lab, seeds)
+  keys, data = draws.train_keys(FLAGS.seed, seeds), experiment.split_of(lab, seeds)
   program = lab.engines[optimizer].program
   return Models(optimizer, cell.arm.hyper, cell.batch_size, program, keys, data)
 
@@ -334,7 +345,7 @@ def _tell(bar: ProgressBar, key: Cell | str) -> None:
 
 def _limits(lab: Lab) -> dict[str, timing.Work]:
   """What shows the machine's limits, to be timed in turns with the cells."""
-  size, sizes = min(_BANDWIDTH_BYTES, ensemble.device_memory() // 8), _sizes(lab)
+  size, sizes = min(_BANDWIDTH_BYTES, memory.device_memory() // 8), _sizes(lab)
   products = timing.model_products(sizes.batch, sizes.features, sizes.classes)
   return {**products, "bandwidth": timing.sweep(size)}
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv import cluster, ensemble
+from jaxinv import cluster, memory
 from jaxinv.data.att import download_att, load_att
 from jaxinv.data.synthetic import synthetic_faces
 from jaxinv.errors import InputError
@@ -144,7 +144,7 @@ def load_dataset(f: flags.FlagValues) -> Dataset:
 def draw_faces(f: flags.FlagValues, pose: float) -> Dataset:
   """Draws the synthetic faces that the flags name, with another scale of pose."""
   need = f.num_people * f.images_per_person * 112 * 92 * 4
-  if need > ensemble.device_memory() / 4:
+  if need > memory.device_memory() / 4:
     raise InputError(
       f"{f.num_people} people with {f.images_per_person} images each take {need / 1e9:.0f} GB: "
       "give a smaller --num_people or --images_per_person"

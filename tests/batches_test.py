@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jaxinv import privacy
 from jaxinv.batches import poisson_batch, shares
 from jaxinv.data import splits
-from jaxinv.ensemble import split_data
+from jaxinv.draws import split_data
 
 KEYS = jax.random.split(jax.random.key(11), 4000)
 SIZE, TRAIN = 6, 30

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxinv import ensemble, peers, timing
+from jaxinv import draws, ensemble, memory, peers, timing
 from jaxinv.benchmark import (
   Curves,
   Models,
@@ -230,7 +230,7 @@ def test_an_engine_that_can_train_no_arm_is_refused(call, tmp_path):
 
 
 def test_a_memory_too_small_for_one_model_is_refused(call, tmp_path, monkeypatch):
-  monkeypatch.setattr(ensemble, "device_memory", lambda: 10**4)
+  monkeypatch.setattr(memory, "device_memory", lambda: 10**4)
   status, error = call("--num_seeds=1,4", "--batch_size=0", f"--out_dir={tmp_path / 'run'}")
   assert status == 1 and error.count("\n") == 1 and "--memory_fraction" in error
   assert not (tmp_path / "run").exists()
@@ -282,7 +282,7 @@ def make_models(planted, optimizer="adam", engine="primal", batch_size=4, count=
   arm = Arm("arm", optimizer, Hyper(learning_rate=0.01))
   settings = Settings((arm,), batch_size=batch_size, holdout=2, engine=engine)
   lab, seeds = make_lab(settings, planted), range(count)
-  program, keys = lab.engines[optimizer].program, ensemble.train_keys(0, seeds)
+  program, keys = lab.engines[optimizer].program, draws.train_keys(0, seeds)
   return Models(optimizer, arm.hyper, batch_size, program, keys, split_of(lab, seeds))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxinv import gram, train
 from jaxinv.data import splits
-from jaxinv.ensemble import split_data
+from jaxinv.draws import split_data
 from jaxinv.errors import InputError
 from jaxinv.experiment import make_lab
 from jaxinv.losses import LOSSES

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import ensemble, gram, train
+from jaxinv import draws, ensemble, gram, memory, train
 from jaxinv.data import splits
 from jaxinv.losses import LOSSES, Loss
 from jaxinv.models import make_model
@@ -48,9 +48,9 @@ class Bench:
 
   def prepare(self, seeds, hypers=HYPERS):
     """Keys, hyperparameters and data of a group."""
-    data = ensemble.split_data(self.data, 5, 3, seeds, 2)
+    data = draws.split_data(self.data, 5, 3, seeds, 2)
     stacked = ensemble.stack_hypers([hypers[seed] for seed in seeds])
-    return ensemble.train_keys(3, seeds), stacked, data
+    return draws.train_keys(3, seeds), stacked, data
 
   def train(self, seeds, hypers=HYPERS, steps=6):
     keys, stacked, data = self.prepare(seeds, hypers)
@@ -194,8 +194,8 @@ def test_the_caller_looks_in_after_every_chunk_and_may_stop(bench):
 
 
 def test_seed_keys_differ_by_seed_by_root_and_from_the_training_keys():
-  keys = [ensemble.seed_keys(root, range(50)) for root in (0, 1)]
-  keys += [ensemble.train_keys(0, range(50))]
+  keys = [draws.seed_keys(root, range(50)) for root in (0, 1)]
+  keys += [draws.train_keys(0, range(50))]
   numbers = np.concatenate([jax.random.key_data(k) for k in keys])
   assert len({tuple(row) for row in numbers.tolist()}) == 150
 
@@ -292,10 +292,10 @@ def test_the_line_through_two_widths_predicts_a_third(bench):
   def peak(width):
     keys, hypers, data = bench.prepare([0] * width)
     states = ensemble.shapes(bench.program, keys, hypers, data)
-    return ensemble.compiled_bytes(bench.program.advance, states, hypers, data, num_steps=3)
+    return memory.compiled_bytes(bench.program.advance, states, hypers, data, num_steps=3)
 
-  memory = ensemble.predict_memory(peak, 8, 16)
-  assert memory.of(64) == pytest.approx(peak(64), rel=0.05)
+  line = memory.predict_memory(peak, 8, 16)
+  assert line.of(64) == pytest.approx(peak(64), rel=0.05)
   keys, hypers, data = bench.prepare([0, 1])
   told = ensemble.shapes(bench.program, keys, hypers, data)
   states = bench.program.init(keys, hypers, data)
@@ -304,16 +304,16 @@ def test_the_line_through_two_widths_predicts_a_third(bench):
   ]
   # At the least a run holds its weights and velocity, or its coefficients and theirs.
   held = sum(x.nbytes for x in jax.tree.leaves((states.params, states.opt_state))) / 2
-  assert memory.per_run >= held
+  assert line.per_run >= held
 
 
 def test_a_program_that_needs_more_is_told_to():
   """Planted: arguments of 4 kB, results of 4 MB."""
   grow = jax.jit(lambda x: jnp.outer(x, x))
-  need = ensemble.compiled_bytes(grow, jnp.ones(1000))
+  need = memory.compiled_bytes(grow, jnp.ones(1000))
   assert need == pytest.approx(4e6 + 4e3, rel=0.01)
   donated = jax.jit(lambda x: x + 1, donate_argnums=0)
-  assert ensemble.compiled_bytes(donated, jnp.ones(1000)) == pytest.approx(4e3, rel=0.1)
+  assert memory.compiled_bytes(donated, jnp.ones(1000)) == pytest.approx(4e3, rel=0.1)
 
 
 ON_EIGHT_DEVICES = """
@@ -321,7 +321,7 @@ import json, sys
 import jax, jax.numpy as jnp, numpy as np
 sys.path.insert(0, "tests")
 from conftest import plant
-from jaxinv import ensemble, gram, leakage, train
+from jaxinv import draws, memory, ensemble, gram, leakage, train
 from jaxinv.data import splits
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
@@ -342,7 +342,7 @@ NAMES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce
 def live(program, width, on):
   seeds = range(width)
   hypers = ensemble.stack_hypers([Hyper(0.02 * (1 + seed % 4)) for seed in seeds])
-  group = ensemble.train_keys(3, seeds), hypers, ensemble.split_data(whole, 5, 3, seeds, 2)
+  group = draws.train_keys(3, seeds), hypers, draws.split_data(whole, 5, 3, seeds, 2)
   axes = (0, 0, program.data_axes)
   group = [ensemble.shard(x, axis, width, on) for x, axis in zip(group, axes)]
   progress = ensemble.start_group(program, *group)

@@ -6,7 +6,7 @@ from functools import cache
 import jax
 import pytest
 
-from jaxinv import ensemble, experiment
+from jaxinv import draws, ensemble, experiment, memory
 from jaxinv.errors import InputError
 from jaxinv.settings import Arm, Settings
 from jaxinv.types import Hyper
@@ -101,8 +101,8 @@ class Planned:
 
   def width(self, fitting, num_runs):
     """The width chosen for so many runs where the memory is just enough for `fitting`."""
-    memory = 4 * (1000 + 10 * fitting)
-    self.monkeypatch.setattr(ensemble, "device_memory", lambda: memory)
+    budget = 4 * (1000 + 10 * fitting)
+    self.monkeypatch.setattr(memory, "device_memory", lambda: budget)
     return experiment.choose_width(self.lab, "sgd", num_runs)
 
 
@@ -154,11 +154,11 @@ def test_the_width_follows_the_compilers_word_on_the_memory(measured, monkeypatc
   lab = lab._replace(settings=replace(lab.settings, width=64, memory_fraction=0.5))
   widths = []
   for budget in (peak(1), (peak(1) + peak(64)) / 2, peak(64)):
-    monkeypatch.setattr(ensemble, "device_memory", lambda budget=budget: int(2 * budget))
+    monkeypatch.setattr(memory, "device_memory", lambda budget=budget: int(2 * budget))
     widths.append(experiment.choose_width(lab, "momentum", 10**6))
     assert peak(widths[-1]) <= budget
   assert widths[0] == 1 and 16 <= widths[1] < 64 and widths[2] == 64
-  monkeypatch.setattr(ensemble, "device_memory", lambda: peak(1))
+  monkeypatch.setattr(memory, "device_memory", lambda: peak(1))
   with pytest.raises(InputError, match="one model on each device"):
     experiment.choose_width(lab, "momentum", 10**6)
 
@@ -168,7 +168,7 @@ def test_the_peak_counts_all_that_a_group_holds(measured, planted):
   lab, peak = measured
   data = experiment.split_of(lab, [0])
   program = lab.engines["momentum"].program
-  keys, hypers = ensemble.train_keys(0, [0]), ensemble.stack_hypers([Hyper()])
+  keys, hypers = draws.train_keys(0, [0]), ensemble.stack_hypers([Hyper()])
   states = ensemble.shapes(program, keys, hypers, data)
   size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))  # noqa: E731
   run = size((states.params, states.params, states.opt_state))

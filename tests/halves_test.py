@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxinv import controls, ensemble, experiment, outcome
+from jaxinv import controls, draws, ensemble, experiment, outcome
 from jaxinv.data import splits
 from jaxinv.errors import InputError
 from jaxinv.groups import Host, Stopped, run_groups
@@ -32,7 +32,7 @@ def people(make_planted):
 def halve(dataset, seeds, root=3, holdout=2):
   """The data of some seeds, each with half of one split."""
   data = splits.whole(dataset)
-  return ensemble.split_data(data, dataset.num_classes, root, seeds, holdout, True, True)
+  return draws.split_data(data, dataset.num_classes, root, seeds, holdout, True, True)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -130,8 +130,8 @@ def test_a_batch_is_drawn_from_a_half(planted):
 
 def deal(dataset, seeds, fixed=False):
   """The data of some seeds, and the same with labels dealt out anew."""
-  data = ensemble.split_data(splits.whole(dataset), dataset.num_classes, 3, seeds, 2, fixed)
-  return data, ensemble.shuffle_labels(data, 3, seeds)
+  data = draws.split_data(splits.whole(dataset), dataset.num_classes, 3, seeds, 2, fixed)
+  return data, draws.shuffle_labels(data, 3, seeds)
 
 
 @pytest.mark.parametrize("fixed", [False, True])

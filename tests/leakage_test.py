@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import ensemble, experiment, gram, leakage, metrics, train
+from jaxinv import draws, ensemble, experiment, gram, leakage, metrics, train
 from jaxinv.data import splits
 from jaxinv.groups import Host, run_groups
 from jaxinv.losses import LOSSES
@@ -90,10 +90,10 @@ def group(request, planted):
   """A program, and four models as it trained them: first parameters, states and data."""
   make_trainer = {"primal": train.make_trainer, "gram": gram.make_trainer}[request.param]
   program = ensemble.make_program(make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["sgd"]))
-  data = ensemble.split_data(splits.whole(planted), 5, 0, range(4), 1)
+  data = draws.split_data(splits.whole(planted), 5, 0, range(4), 1)
   data = data._replace(gram=gram.gram_matrix(data.inputs, True))
   hypers = ensemble.stack_hypers([Hyper(0.05), Hyper(0.1), Hyper(0.05), Hyper(1e38)])
-  states = program.init(ensemble.train_keys(0, range(4)), hypers, data)
+  states = program.init(draws.train_keys(0, range(4)), hypers, data)
   firsts = ensemble.copied(states.params)
   states, record = program.advance(states, hypers, data, num_steps=10)
   assert record.finite.tolist() == [True, True, True, False]

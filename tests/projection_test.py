@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import ensemble, experiment
+from jaxinv import draws, ensemble, experiment
 from jaxinv.projection import Projection, correlate, less_class_mean, over_bias, pixel_gram
 from jaxinv.settings import Arm, Settings
 from jaxinv.types import Data, Hyper, Snapshot
@@ -26,7 +26,7 @@ def look_both_ways(dataset, engine, hyper):
   lab = experiment.make_lab(settings, dataset)
   parts, data = lab.engines["sgd"], experiment.split_of(lab, range(3))
   hypers = ensemble.stack_hypers([hyper] * 3)
-  states = parts.program.init(ensemble.train_keys(0, range(3)), hypers, data)
+  states = parts.program.init(draws.train_keys(0, range(3)), hypers, data)
   firsts = ensemble.copied(states.params)
   states, _ = parts.program.advance(states, hypers, data, num_steps=7)
   earlier = ensemble.copied(Snapshot(states.params, states.step))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxinv.data import splits
-from jaxinv.ensemble import split_data
+from jaxinv.draws import split_data
 from jaxinv.errors import InputError
 from jaxinv.types import Dataset
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxinv import ensemble, files, toy, toy_groups, train
+from jaxinv import draws, ensemble, files, memory, toy, toy_groups, train
 from jaxinv.errors import InputError
 from jaxinv.figures import toy as figures
 from jaxinv.groups import Host, Stopped
@@ -162,14 +162,14 @@ def test_the_lean_loss_trains_as_the_loss_itself(loss, name):
   model = make_model(2, use_bias=False)
   trainer = train.make_trainer(model, LOSSES[loss], OPTIMIZERS[name], 6)
   data = ensemble.member(ensemble.OWN_DATA, toy.draw(settings, [0]), 0)
-  state = trainer.init(ensemble.train_keys(0, [0])[0], hyper, data)
+  state = trainer.init(draws.train_keys(0, [0])[0], hyper, data)
   state, _ = train.run(trainer, state, hyper, data, settings.steps)
   np.testing.assert_allclose(path[-1], jax.tree.leaves(state.params)[0], rtol=2e-4, atol=2e-5)
 
 
 def test_batches_come_from_the_states_key():
   path = toy_groups.run(replace(SETTINGS, batch_size=1, num_seeds=2, steps=3)).weights
-  keys = ensemble.train_keys(0, [0, 1])
+  keys = draws.train_keys(0, [0, 1])
   data = toy.draw(SETTINGS, [0, 1])
   for seed in range(2):
     key = jax.random.split(keys[seed])[1]
@@ -397,7 +397,7 @@ def test_a_complete_run_is_kept_unless_told(tmp_path, capsys):
 
 
 def test_memory_is_asked_before_it_is_taken(monkeypatch):
-  monkeypatch.setattr(ensemble, "device_memory", lambda: 10**6)
+  monkeypatch.setattr(memory, "device_memory", lambda: 10**6)
   with pytest.raises(InputError, match=r"8 seeds over 10000 steps take 0\.0 GB"):
     toy.check(toy.Settings(SGD))
   toy.check(toy.Settings(SGD, steps=100))

@@ -9,7 +9,7 @@ import pytest
 
 from jaxinv import train
 from jaxinv.data import splits
-from jaxinv.ensemble import split_data
+from jaxinv.draws import split_data
 from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
 from jaxinv.optimizers import OPTIMIZERS, clipped
