@@ -7,7 +7,7 @@ import pytest
 
 from jaxinv import draws, ensemble, experiment
 from jaxinv.projection import Projection, correlate, less_class_mean, over_bias, pixel_gram
-from jaxinv.settings import Arm, Settings
+from jaxinv.settings import Arm, Settings, program_name
 from jaxinv.types import Data, Hyper, Snapshot
 
 ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio")
@@ -24,7 +24,7 @@ def look_both_ways(dataset, engine, hyper):
     (Arm("a", "sgd", hyper),), 3, batch_size=0, engine=engine, attacks=ATTACKS, glances=ATTACKS
   )
   lab = experiment.make_lab(settings, dataset)
-  parts, data = lab.engines["sgd"], experiment.split_of(lab, range(3))
+  parts, data = lab.engines[program_name(settings.arms[0])], experiment.split_of(lab, range(3))
   hypers = ensemble.stack_hypers([hyper] * 3)
   states = parts.program.init(draws.train_keys(0, range(3)), hypers, data)
   firsts = ensemble.copied(states.params)

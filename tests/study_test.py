@@ -106,6 +106,7 @@ def test_the_grid_crosses_every_arm(folder):
   engines = json.loads((folder / "config.json").read_text())["engines"]
   assert {name: how["engine"] for name, how in engines.items()} == {
     "sgd": "gram",
+    "sgd+release": "gram",
     "sgd+dp": "primal",
   }
 

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from jaxinv.files import write_file
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; black is kept for the truth.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and one of Tol's. Black is
+# kept for the truth.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#882255")
 
 _STYLE = {
   "font.size": 9,

@@ -18,7 +18,7 @@ from jaxinv.stats import Interval
 from jaxinv.study import Cell, Question
 
 # The colour of each verdict, in the order of the labels.
-_LABEL_COLOURS = dict(zip(LABELS, map(colour, (2, 4, 6, 5, 1, 3, 0)), strict=True))
+_LABEL_COLOURS = dict(zip(LABELS, map(colour, (2, 4, 6, 5, 1, 7, 3, 0)), strict=True))
 
 _MARKERS = dict(zip(KNOWLEDGE, "os^DPv", strict=True))
 
