@@ -101,7 +101,7 @@ def people_section(story: Story, folder: Path) -> Section:
     for pairs in ([(name, NAIVE) for name in arms], strongest.items())
   )
   text = (
-    f"Over these {count(len(arms), 'way')} of training the naive picture has a leakage of "
+    f"Over {count(len(arms), 'way')} of training the naive picture has a leakage of "
     f"{span(naive)}, the strongest attacker's of {span(best)}. Where the upper picture is "
     "noise and the lower one a face, the face is covered, not gone."
   )

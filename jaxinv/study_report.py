@@ -194,8 +194,8 @@ def _verdicts_sections(story: Story, folder: Path) -> list[Section]:
   if any(v.strongest and v.strongest.mean is not None for v in verdicts.values()):
     caption = (
       "Differences of leakage from the baseline, paired by seed, with 95 % bootstrap intervals; "
-      "the band is what is too small to matter. Hollow: compared at the end, as too few seeds "
-      "reach the baseline's accuracy."
+      "the band is what is too small to matter. Hollow: compared at the end, as "
+      "the cell never reaches the accuracy that all are compared at."
     )
     figure = figures.verdicts_figure(verdicts, question.margin)
     pictures = [draw(folder, "verdicts", figure, caption)]
