@@ -61,7 +61,7 @@ def write_page(out_dir: Path, story: Story) -> Path:
     *([_pose_section(story, pictures)] if story.pose else []),
     Section("Everybody", pictures=[pictures["all_people"]], folded=True),
     _numbers_section(story),
-    _run_section(story),
+    run_section(story.command, story.config),
   ]
   title = f"What {story.dataset.num_classes} people's faces leave in the weights"
   return write_report(out_dir / "report.html", title, _lead(story), sections)
@@ -341,12 +341,3 @@ def _numbers_section(story: Story) -> Section:
 
 def _number(value: float | None) -> str:
   return "" if value is None else f"{value:.4f}"
-
-
-def _run_section(story: Story) -> Section:
-  credit = (
-    "The photographs are the AT&T Database of Faces: credit AT&T Laboratories Cambridge "
-    "(F. Samaria and A. Harter, 1994)."
-  )
-  credits = [credit] if story.config["flags"]["dataset"] == "att" else []
-  return run_section(story.command, story.config, credits)

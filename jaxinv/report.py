@@ -45,8 +45,14 @@ class Section(NamedTuple):
   folded: bool = False
 
 
+_ATT = (
+  "The photographs are the AT&T Database of Faces: credit AT&T Laboratories Cambridge "
+  "(F. Samaria and A. Harter, 1994)."
+)
+
+
 def run_section(command: str, config: Mapping, text: Sequence[str] = ()) -> Section:
-  """How the page was made: the command, versions, device and every flag, folded.
+  """How the page was made: the command, versions, device and every flag, folded; the data's credit.
 
   Args:
     command: the command line.
@@ -61,7 +67,8 @@ def run_section(command: str, config: Mapping, text: Sequence[str] = ()) -> Sect
   rows += [("device", f"{config['device']['count']} x {config['device']['kind']}")]
   rows += [("precision", config["precision"]), ("git revision", str(config["git_revision"]))]
   rows += [(f"--{name}", str(value)) for name, value in config["flags"].items()]
-  text = [f"This page is made by **{command}**.", *text]
+  credit = [_ATT] if config["flags"].get("dataset") == "att" else []
+  text = [f"This page is made by **{command}**.", *text, *credit]
   return Section("This run", text, tables=[Table("", ("what", "value"), rows)], folded=True)
 
 

@@ -90,7 +90,12 @@ def write_page(out_dir: Path, story: Story) -> Path:
     ]
   sections += [phase_section(story, folder), photographs_section(story, folder)]
   sections += [controls_section(story), _privacy_section(story), pose_section(story, folder)]
-  sections += [_texts_section(story), _numbers_section(story), _reading_section(), _run(story)]
+  sections += [
+    _texts_section(story),
+    _numbers_section(story),
+    _reading_section(),
+    run_section(story.command, story.config),
+  ]
   told = [section for section in sections if section]
   return write_report(out_dir / "report.html", "Do the defences defend?", _lead(story), told)
 
@@ -358,12 +363,3 @@ def _reading_section() -> Section:
     "matter. The strongest attack is chosen for an arm as a whole, not seed by seed."
   ]
   return Section("How to read this", text, tables=tables, folded=True)
-
-
-def _run(story: Story) -> Section:
-  credit = (
-    "The photographs are the AT&T Database of Faces: credit AT&T Laboratories Cambridge "
-    "(F. Samaria and A. Harter, 1994)."
-  )
-  credits = [credit] if story.config["flags"]["dataset"] == "att" else []
-  return run_section(story.command, story.config, credits)

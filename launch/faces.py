@@ -22,7 +22,7 @@ from jaxinv import cluster, experiment, faces_report, outcome, pose, results
 from jaxinv.errors import InputError
 from jaxinv.figures.faces import clearest_and_most_varied
 from jaxinv.groups import Host, run_groups
-from jaxinv.settings import ENGINES, Settings
+from jaxinv.settings import Settings
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms
@@ -71,29 +71,7 @@ flags.DEFINE_enum(
   "SGD's weights show the face and Adam's look like noise.",
   flag_values=FLAGS,
 )
-flags.DEFINE_list(
-  "hidden",
-  [],
-  "Units of each hidden layer, e.g. 128,64; none for a linear model.",
-  flag_values=FLAGS,
-)
-flags.DEFINE_bool("use_bias", True, "Whether layers have a bias.", flag_values=FLAGS)
-flags.DEFINE_enum(
-  "engine",
-  "auto",
-  ["auto", *ENGINES],
-  "How to train: primal keeps the weights; gram keeps a coefficient for each training image, for "
-  "linear models and SGD: the same models many times faster; auto takes it where it can and pays.",
-  flag_values=FLAGS,
-)
-flags.DEFINE_float(
-  "memory_fraction",
-  0.5,
-  "Share of the device's memory to plan with; a wider group is divided.",
-  0.01,
-  1.0,
-  flag_values=FLAGS,
-)
+shared.define_models(FLAGS)
 flags.DEFINE_list(
   "people",
   [],
@@ -185,26 +163,7 @@ def _open(out_dir: Path, config: dict, place: cluster.Place) -> None:
 
 
 def _settings(watch: int) -> Settings:
-  return Settings(
-    arms=parse_arms(FLAGS.arm or PRESETS[FLAGS.preset]),
-    num_seeds=FLAGS.num_seeds,
-    root_seed=FLAGS.seed,
-    steps=FLAGS.steps,
-    batch_size=FLAGS.batch_size,
-    holdout=FLAGS.holdout,
-    fixed_split=FLAGS.fixed_split,
-    loss=FLAGS.loss,
-    hidden=shared.integers("hidden", FLAGS.hidden, 1, 65536),
-    use_bias=FLAGS.use_bias,
-    initializer=FLAGS.initializer,
-    normalize=FLAGS.normalize,
-    engine=FLAGS.engine,
-    width=FLAGS.width,
-    memory_fraction=FLAGS.memory_fraction,
-    save_seeds=FLAGS.save_seeds,
-    record_every=FLAGS.record_every or max(1, FLAGS.steps // 50),
-    watch=watch,
-  )
+  return shared.settings(FLAGS, parse_arms(FLAGS.arm or PRESETS[FLAGS.preset]), watch=watch)
 
 
 def _people(dataset: Dataset) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from jaxinv.losses import LOSSES
 from jaxinv.models import INITIALIZERS
 from jaxinv.optimizers import OPTIMIZERS
 from jaxinv.recover import NORMALIZATIONS
+from jaxinv.settings import ENGINES, Arm, Settings
 from jaxinv.types import Dataset, Hyper
 
 # Exit status of a run that a signal stopped; the same command goes on with it.
@@ -248,6 +249,57 @@ def define_training(f: flags.FlagValues, **defaults: Any) -> None:
   )
 
 
+def define_models(f: flags.FlagValues) -> None:
+  """Adds the flags that say what models are trained, and how."""
+  flags.DEFINE_list(
+    "hidden",
+    [],
+    "Units of each hidden layer, e.g. 128,64; none for a linear model.",
+    flag_values=f,
+  )
+  flags.DEFINE_bool("use_bias", True, "Whether layers have a bias.", flag_values=f)
+  flags.DEFINE_enum(
+    "engine",
+    "auto",
+    ["auto", *ENGINES],
+    "How to train: primal keeps the weights; gram keeps a coefficient for each training image, for "
+    "linear models and SGD: the same models many times faster; auto takes it where it can and it "
+    "pays.",
+    flag_values=f,
+  )
+  flags.DEFINE_float(
+    "memory_fraction",
+    0.5,
+    "Share of the device's memory to plan with; a wider group is divided.",
+    0.01,
+    1.0,
+    flag_values=f,
+  )
+
+
+def settings(f: flags.FlagValues, arms: Sequence[Arm], **others: Any) -> Settings:
+  """The settings of an experiment, from the flags of `define_training` and `define_models`.
+
+  Args:
+    f: the flags.
+    arms: the ways of training.
+    **others: further fields of `Settings`.
+
+  Returns:
+    The settings.
+  """
+  same = ("num_seeds", "steps", "batch_size", "holdout", "fixed_split", "loss", "use_bias")
+  same += ("initializer", "normalize", "engine", "width", "memory_fraction", "save_seeds")
+  return Settings(
+    arms=tuple(arms),
+    root_seed=f.seed,
+    hidden=integers("hidden", f.hidden, 1, 65536),
+    record_every=f.record_every or max(1, f.steps // 50),
+    **{name: f[name].value for name in same},
+    **others,
+  )
+
+
 def integers(name: str, texts: Sequence[str], low: int, high: int) -> tuple[int, ...]:
   """Whole numbers of a list flag, each from `low` to `high`; raises InputError else."""
   for text in texts:
@@ -297,10 +349,10 @@ def run(main: Callable[[], None], f: flags.FlagValues, about: str, argv: Sequenc
   Returns:
     The exit status: 0 done, 1 for what the user got wrong, 130 stopped by a signal.
   """
-  if any(re.fullmatch(r"--?(help|helpfull|helpshort|h|\?)", argument) for argument in argv):
-    print(f"{about.strip()}\n\nflags:\n{f.get_help()}")
-    return 0
   try:
+    if any(re.fullmatch(r"--?(help|helpfull|helpshort|h|\?)", argument) for argument in argv):
+      print(f"{about.strip()}\n\nflags:\n{f.get_help()}", flush=True)
+      return 0
     f.unparse_flags()
     for name in f:
       f[name].unparse()

@@ -24,7 +24,7 @@ from absl import flags
 from jaxinv import experiment, results, study, study_files, study_report, study_story
 from jaxinv.errors import InputError
 from jaxinv.groups import Host
-from jaxinv.settings import ENGINES, Arm, Settings
+from jaxinv.settings import Arm
 from jaxinv.study import Question
 from jaxinv.types import Dataset
 from launch import flags as shared
@@ -108,29 +108,7 @@ flags.DEFINE_list(
 flags.DEFINE_float(
   "delta", 1e-5, "Delta at which epsilons of DP-SGD are told.", 0.0, 1.0, flag_values=FLAGS
 )
-flags.DEFINE_list(
-  "hidden",
-  [],
-  "Units of each hidden layer, e.g. 128,64; none for a linear model.",
-  flag_values=FLAGS,
-)
-flags.DEFINE_bool("use_bias", True, "Whether layers have a bias.", flag_values=FLAGS)
-flags.DEFINE_enum(
-  "engine",
-  "auto",
-  ["auto", *ENGINES],
-  "How to train: primal keeps the weights; gram a coefficient for each training image; auto takes "
-  "gram where it is exact and pays.",
-  flag_values=FLAGS,
-)
-flags.DEFINE_float(
-  "memory_fraction",
-  0.5,
-  "Share of the device's memory to plan with; a wider group is divided.",
-  0.01,
-  1.0,
-  flag_values=FLAGS,
-)
+shared.define_models(FLAGS)
 flags.DEFINE_list(
   "pose_sweep",
   [],
@@ -196,25 +174,7 @@ def _question() -> Question:
   if "momentum" in grid and plain:
     raise InputError(f"--grid: sgd, of arm {plain[0]}, has no momentum: give optimizer=momentum")
   cells = study.cross(arms, grid)
-  settings = Settings(
-    arms=tuple(cell.arm for cell in cells),
-    num_seeds=FLAGS.num_seeds,
-    root_seed=FLAGS.seed,
-    steps=FLAGS.steps,
-    batch_size=FLAGS.batch_size,
-    holdout=FLAGS.holdout,
-    fixed_split=FLAGS.fixed_split,
-    loss=FLAGS.loss,
-    hidden=shared.integers("hidden", FLAGS.hidden, 1, 65536),
-    use_bias=FLAGS.use_bias,
-    initializer=FLAGS.initializer,
-    normalize=FLAGS.normalize,
-    engine=FLAGS.engine,
-    width=FLAGS.width,
-    memory_fraction=FLAGS.memory_fraction,
-    save_seeds=FLAGS.save_seeds,
-    record_every=FLAGS.record_every or max(1, FLAGS.steps // 50),
-  )
+  settings = shared.settings(FLAGS, tuple(cell.arm for cell in cells))
   return Question(
     settings=settings,
     cells=cells,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
@@ -49,7 +50,7 @@ def people_figure(
     for attack in ("reshape", "init_diff"):
       columns.append(arm.images[attack][0])
       heads.append(f"{name}\n{ATTACK_WORDS[attack]}")
-  grid = np.stack([_displayable(column) for column in columns], 1)[list(people)]
+  grid = np.stack([displayable(column) for column in columns], 1)[list(people)]
   rows = -(-len(people) // blocks)
   height, width = grid.shape[-2:]
   inches = 0.85 if blocks > 1 else 1.25
@@ -57,14 +58,21 @@ def people_figure(
   figure, axes = new_figure(1, blocks, size)
   for block, axis in enumerate(axes[0]):
     chosen = slice(block * rows, (block + 1) * rows)
-    _mosaic(axis, grid[chosen], heads, [names[i] for i in people][chosen])
+    mosaic(axis, grid[chosen], heads, [names[i] for i in people][chosen])
   return figure
 
 
-def _mosaic(axis, grid: Float[np.ndarray, "r c h w"], heads, sides) -> None:
-  """Draws a grid of images as one picture, with words above its columns and beside its rows."""
+def mosaic(axis: Axes, grid: Float[np.ndarray, "r c h w"], heads, sides) -> None:
+  """Draws a grid of images as one picture, with words above its columns and beside its rows.
+
+  Args:
+    axis: where to draw.
+    grid: images in 0..255; NaN leaves a place white.
+    heads: words above the columns.
+    sides: words beside the rows.
+  """
   rows, columns, height, width = grid.shape
-  canvas = np.full((rows, height + _GAP, columns, width + _GAP), 255.0)
+  canvas = np.full((rows, height + _GAP, columns, width + _GAP), np.nan)
   canvas[:, :height, :, :width] = grid.transpose(0, 2, 1, 3)
   picture = canvas.reshape(rows * (height + _GAP), columns * (width + _GAP))[:-_GAP, :-_GAP]
   axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
@@ -199,7 +207,7 @@ def units_figure(outcome: Outcome, image_shape: tuple[int, int], most: int = 10)
   grid = np.array(rows)
   size = (grid.shape[1] + 0.8, len(rows) * image_shape[0] / image_shape[1] + 0.4)
   figure, axes = new_figure(1, 1, size)
-  _mosaic(axes[0][0], grid, [""] * grid.shape[1], sides)
+  mosaic(axes[0][0], grid, [""] * grid.shape[1], sides)
   return figure
 
 
@@ -211,7 +219,7 @@ def _params(arm: ArmOutcome, prefix: str) -> dict[str, np.ndarray]:
   return {name: x[0] for name, x in arm.arrays.items() if name.startswith(prefix)}
 
 
-def _displayable(images: Float[np.ndarray, "*k h w"]) -> Float[np.ndarray, "*k h w"]:
+def displayable(images: Float[np.ndarray, "*k h w"]) -> Float[np.ndarray, "*k h w"]:
   """Images in 0..255 whatever their normalisation: signed ones are put around grey."""
   return np.clip(images if images.min() >= 0 else 127.5 + images / 2, 0, 255)
 
@@ -374,7 +382,7 @@ def pose_figure(
   """
   figure, axes = new_figure(1, 2, (10.0, 3.6), width_ratios=(1.25, 1))
   heads = [f"pose {pose:g}" for pose in poses]
-  _mosaic(axes[0][0], np.stack([averages, recovered]), heads, ["class\naverage", "recovered"])
+  mosaic(axes[0][0], np.stack([averages, recovered]), heads, ["class\naverage", "recovered"])
   for i, (name, values) in enumerate(measures.items()):
     axes[0][1].plot(poses, values, ".", color=colour(i), alpha=0.35, ms=5)
     axes[0][1].plot(poses, values.mean(1), "-", color=colour(i), label=name)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from jaxinv.comparison import LABELS, LEAKAGE, NAIVE, Verdict, final
 from jaxinv.figures.common import COLOURS, colour, new_figure
+from jaxinv.figures.faces import mosaic
 from jaxinv.outcome import ArmOutcome, Outcome
 from jaxinv.recover import KNOWLEDGE
 from jaxinv.stats import Interval
@@ -31,8 +32,6 @@ PHASE_MEASURES = {
   "init_diff": ("init_diff", LEAKAGE),
   "held-out accuracy": ("model", "holdout_accuracy"),
 }
-
-_GAP = 4  # Pixels between two images of a mosaic.
 
 
 def short(name: str, most: int = 34) -> str:
@@ -185,27 +184,10 @@ def people_figure(
   inches = min(1.05, 9.6 / len(columns))
   height = len(grid) * inches * grid.shape[2] / grid.shape[3] + 0.6
   figure, axes = new_figure(1, 1, (inches * len(columns) + 0.8, height))
-  _mosaic(axes[0][0], grid, heads, sides)
-  return figure
-
-
-def _mosaic(axis: Axes, grid: Float[np.ndarray, "r c h w"], heads, sides) -> None:
-  """Draws a grid of images as one picture, each in 0..255 or NaN; see `faces.people_figure`."""
-  rows, columns, height, width = grid.shape
   # Images of mode `max` have signs, and are put around grey.
   grid = np.clip(np.where((grid < 0).any((2, 3), keepdims=True), 127.5 + grid / 2, grid), 0, 255)
-  canvas = np.full((rows, height + _GAP, columns, width + _GAP), np.nan)
-  canvas[:, :height, :, :width] = grid.transpose(0, 2, 1, 3)
-  picture = canvas.reshape(rows * (height + _GAP), columns * (width + _GAP))[:-_GAP, :-_GAP]
-  axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
-  axis.grid(False)
-  for spine in axis.spines.values():
-    spine.set_visible(False)
-  axis.xaxis.tick_top()
-  axis.tick_params(length=0)
-  look = {"fontsize": 8, "parse_math": False}
-  axis.set_xticks([i * (width + _GAP) + width / 2 for i in range(columns)], heads, **look)
-  axis.set_yticks([i * (height + _GAP) + height / 2 for i in range(rows)], sides, **look)
+  mosaic(axes[0][0], grid, heads, sides)
+  return figure
 
 
 def training_figure(arms: Mapping[str, ArmOutcome], target: float) -> Figure:
