@@ -76,6 +76,7 @@ LABELS = (
   "hides from the naive attacker only",
   "no detectable effect",
   "changes too little to matter",
+  "undecided",
   "raises leakage",
   "cannot be compared",
   "is not as useful",
@@ -115,9 +116,12 @@ def at_record(
 
 
 def default_target(baseline: ArmOutcome) -> float:
-  """The accuracy at which arms are compared where none is given: 0.95 of the baseline's last."""
+  """The accuracy at which arms are compared where none is given: 0.95 of the baseline's last.
+
+  NaN where no model of the baseline came through training.
+  """
   if not baseline.healthy.any():
-    return 1.0
+    return math.nan
   return 0.95 * float(np.nanmean(final(baseline, "model", "holdout_accuracy")))
 
 
@@ -160,26 +164,45 @@ def compare(name: str, arm: ArmOutcome, baseline: ArmOutcome, target: float) -> 
     for metric in arm.measures[attack]:
       pair = (final(a, attack, metric) for a in (arm, baseline))
       rows.append(Row(name, "end", attack, metric, paired_difference(*pair)))
-  ends = [{a: final(x, a) for a in attacks_of(x)} for x in (arm, baseline)]
-  matched = [_leakage_at(x, target) for x in (arm, baseline)]
-  for attack in matched[0]:
+  records = matched_records(arm, baseline, target)
+  matched = [] if records is None else _leakages(arm, baseline, records)
+  for attack in matched[0] if matched else ():
     pair = (values[attack] for values in matched)
     rows.append(Row(name, "matched", attack, LEAKAGE, paired_difference(*pair)))
-  for when, values in (("end", ends), ("matched", matched)):
+  for when, values in (("end", _leakages(arm, baseline)), ("matched", matched)):
     best = [strongest(v) for v in values]
-    if all(best):
+    if values and all(best):
       pair = (v[b] for v, b in zip(values, best, strict=True))
       rows.append(Row(name, when, "strongest", LEAKAGE, paired_difference(*pair)))
   return rows
 
 
-def _leakage_at(arm: ArmOutcome, target: float) -> dict[str, Float[np.ndarray, " s"]]:
-  """By attack, the leakage at the first record with the target accuracy; empty without one."""
-  record = first_reaching(arm, target)
-  if record is None:
-    return {}
-  names = [name for name in attacks_of(arm) if f"{name}/{LEAKAGE}" in arm.trail]
-  return {name: at_record(arm, name, record) for name in names}
+def matched_records(arm: ArmOutcome, baseline: ArmOutcome, target: float) -> tuple[int, int] | None:
+  """The records at which an arm and its baseline first have the target accuracy.
+
+  Args:
+    arm: what came of the arm.
+    baseline: what came of the baseline.
+    target: a held-out accuracy.
+
+  Returns:
+    The two records; None where either never gets there, or had it before training: what untrained
+    models have already is no use that trained ones could be compared at.
+  """
+  records = first_reaching(arm, target), first_reaching(baseline, target)
+  return None if None in records or 0 in records else records
+
+
+def _leakages(
+  arm: ArmOutcome, baseline: ArmOutcome, records: tuple[int, int] | None = None
+) -> list[dict[str, Float[np.ndarray, " s"]]]:
+  """By attack, the leakage of an arm and of its baseline: each at its record, or at the end."""
+  if records is None:
+    return [{name: final(x, name) for name in attacks_of(x)} for x in (arm, baseline)]
+  return [
+    {name: at_record(x, name, record) for name in attacks_of(x) if f"{name}/{LEAKAGE}" in x.trail}
+    for x, record in zip((arm, baseline), records, strict=True)
+  ]
 
 
 def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -> Verdict:
@@ -200,12 +223,8 @@ def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -
     )
   if not baseline.healthy.any():
     return Verdict("cannot be compared", "No model of the baseline came through training.")
-  record, theirs = first_reaching(arm, target), first_reaching(baseline, target)
-  matched = record is not None and theirs is not None
-  if matched:
-    mine, theirs = (_leakage_at(x, target) for x in (arm, baseline))
-  else:
-    mine, theirs = ({a: final(x, a) for a in attacks_of(x)} for x in (arm, baseline))
+  records = matched_records(arm, baseline, target)
+  mine, theirs = _leakages(arm, baseline, records)
   best, base_best = strongest(mine), strongest(theirs)
   both = np.isfinite(mine[best]) & np.isfinite(theirs[base_best])
   found = Verdict(
@@ -218,16 +237,26 @@ def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -
     strongest=paired_difference(mine[best], theirs[base_best]),
     naive=paired_difference(mine[NAIVE], theirs[NAIVE]),
     accuracy=paired_difference(*(final(x, "model", "holdout_accuracy") for x in (arm, baseline))),
-    reached=record,
+    reached=first_reaching(arm, target),
     detectable=detectable_effect(mine[best] - theirs[base_best]),
   )
-  if record is None:
-    label = "is not as useful"
-  else:
-    label = _label(found, margin) if matched else "cannot be compared"
+  label, unmatched = _label(found, margin), None
+  if records is None:
+    label, unmatched = _unmatched(found.reached, first_reaching(baseline, target), target)
   levels = _mean(mine[NAIVE][both]), _mean(theirs[NAIVE][both])
-  text = _text(found, label, target, margin, matched, levels) + _together(arm, baseline)
+  text = _text(found, label, unmatched, target, margin, levels) + _together(arm, baseline)
   return found._replace(label=label, text=text)
+
+
+def _unmatched(mine: int | None, theirs: int | None, target: float) -> tuple[str, str]:
+  """The label, and why in words, of an arm that cannot be compared at the target accuracy."""
+  if 0 in (mine, theirs):
+    why = f"Untrained models have the held-out accuracy of {target:.3f} already"
+    return "cannot be compared", why
+  never = f"never reaches a held-out accuracy of {target:.3f}"
+  if mine is None:
+    return "is not as useful", f"It {never}"
+  return "cannot be compared", f"The baseline {never}"
 
 
 def _together(arm: ArmOutcome, baseline: ArmOutcome) -> str:
@@ -261,22 +290,26 @@ def _sign(interval: Interval | None) -> int:
 def _label(found: Verdict, margin: float) -> str:
   if found.strongest.low is None:  # No seeds in common, or one: no interval.
     return "cannot be compared"
-  effect, sign = found.strongest.mean, _sign(found.strongest)
-  if sign > 0 and effect >= margin:
+  _, low, high, _ = found.strongest
+  if low >= margin and low > 0:
     return "raises leakage"
-  if sign < 0 and effect <= -margin:
+  if high <= -margin and high < 0:
     return "lowers leakage"
-  if _sign(found.naive) < 0 and found.naive.mean <= -margin:
+  hidden = found.naive.high is not None and found.naive.high <= -margin and found.naive.high < 0
+  # The whole interval counts: what may be a loss that matters is not called hiding only.
+  if hidden and low > -margin:
     return "hides from the naive attacker only"
-  return "changes too little to matter" if sign else "no detectable effect"
+  if not _sign(found.strongest):
+    return "no detectable effect"
+  return "changes too little to matter" if -margin < low and high < margin else "undecided"
 
 
 def _text(
   found: Verdict,
   label: str,
+  unmatched: str | None,
   target: float,
   margin: float,
-  matched: bool,
   levels: tuple[float | None, float | None],
 ) -> str:
   """The verdict in words, all of them chosen by the numbers."""
@@ -287,23 +320,24 @@ def _text(
     f"sees {found.leakage:.3f} instead of {found.baseline_leakage:.3f} "
     f"({_words(found.strongest)})"
   )
-  if label == "is not as useful" or not matched:
-    who = "It" if label == "is not as useful" else "The baseline"
-    text = (
-      f"{who} never reaches a held-out accuracy of {target:.3f}, so that there is no comparison at "
-      f"equal use; at the end {change}."
-    )
+  if unmatched:
+    text = f"{unmatched}, so that there is no comparison at equal use; at the end {change}."
   else:
     text = f"At the same held-out accuracy of {target:.3f} {change}."
   text += (
     f" The naive attacker sees {levels[0]:.3f} instead of {levels[1]:.3f} ({_words(found.naive)})."
   )
-  if label == "no detectable effect" and found.detectable is not None:
+  if label == "no detectable effect" and found.detectable:
     text += (
       f" A difference of {found.detectable:.3f} or more would have been seen with "
       f"{found.strongest.n} seeds (power 80 %)."
     )
-  if _sign(found.strongest) and abs(found.strongest.mean) < margin:
+  if label == "undecided":
+    text += (
+      f" The interval holds differences on both sides of {margin:g}, below which they are too "
+      "small to matter: more seeds would tell."
+    )
+  elif _sign(found.strongest) and abs(found.strongest.mean) < margin:
     text += f" Differences below {margin:g} are counted as too small to matter."
   return f"{text} Held-out accuracy at the end: {_words(found.accuracy)}."
 

@@ -5,6 +5,7 @@ example with the same probability, on its own (Poisson sampling), and adds Gauss
 of their clipped gradients. Two data sets are neighbours where one has one example more.
 """
 
+import logging
 import math
 
 import numpy as np
@@ -46,6 +47,8 @@ def epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: fl
     return math.inf
   import dp_accounting as dp  # A second to import, and few runs need it.
 
+  # Of a noise that is very large it warns at length, and is right all the same.
+  logging.getLogger("absl").setLevel(logging.ERROR)
   step = dp.PoissonSampledDpEvent(sampling_rate, dp.GaussianDpEvent(noise_multiplier))
   event = dp.SelfComposedDpEvent(step, steps)
   bound = dp.rdp.RdpAccountant(_ORDERS).compose(event).get_epsilon(delta)

@@ -103,7 +103,8 @@ def open_folder(
     Whether an unfinished run is there, which this one continues.
 
   Raises:
-    InputError: the folder cannot be written, or holds a complete run or one of other settings.
+    InputError: the folder cannot be written, holds a complete run or one of other settings, or
+      another process is at work in it.
   """
   earlier = _read_config(out_dir, overwrite)
   if earlier is not None and not overwrite:
@@ -119,10 +120,12 @@ def open_folder(
     )
   try:
     out_dir.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-      # Without a configuration nothing here is known to be a run's, but for checkpoints.
-      _remove_run(out_dir, _OWN if (out_dir / "config.json").exists() else (CHECKPOINTS,))
-    files.write_json(out_dir / "config.json", config)
+    # Nothing is removed or written under the hands of a process that is at work here.
+    with working_in(out_dir):
+      if overwrite:
+        # Without a configuration nothing here is known to be a run's, but for checkpoints.
+        _remove_run(out_dir, _OWN if (out_dir / "config.json").exists() else (CHECKPOINTS,))
+      files.write_json(out_dir / "config.json", config)
   except OSError as error:
     raise InputError(
       f"cannot write to the folder {out_dir} ({error.strerror}): give another --out_dir"

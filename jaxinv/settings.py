@@ -160,12 +160,14 @@ def check(settings: Settings, dataset: Dataset) -> None:
     )
   if settings.halves and num_train % 2:
     raise InputError(
-      f"{num_train} training examples cannot be halved evenly: give another --holdout"
+      f"{num_train} training examples cannot be halved evenly for the control models: give "
+      "another --holdout, or --control_seeds=0 for none"
     )
   num_train //= 1 + settings.halves
+  half = ", the half that a control model is trained on" if settings.halves else ""
   if settings.batch_size > num_train:
     raise InputError(
-      f"a batch of {settings.batch_size} is more than the {num_train} training examples: "
+      f"a batch of {settings.batch_size} is more than the {num_train} training examples{half}: "
       "give a smaller --batch_size, or 0 for all of them"
     )
 

@@ -25,7 +25,10 @@ DEEP_ATTACKS = ("reshape", "class_centred", "init_diff", "mi_face")
 _ONLY_AT_THE_END = ("mi_face",)
 # Sums of weights over the first 1, 2, 4, ... seeds are kept for at most so many cells.
 _MOST_CELLS_WITH_PREFIXES = 40
-UNTRAINED, SHUFFLED = ".untrained", ".shuffled_labels"
+# Names of the controls: what stands behind the baseline's, and where summary.json has them.
+UNTRAINED, SHUFFLED, CONTROLS = ".untrained", ".shuffled_labels", "controls"
+# Files are called by cells, with some letters more.
+_LONGEST_NAME = 200
 
 
 class Cell(NamedTuple):
@@ -183,7 +186,21 @@ def check(question: Question, dataset: Dataset) -> None:
   """Raises InputError, with what to do, unless a study can answer the question."""
   names = [cell.arm.name for cell in question.cells]
   if question.baseline not in names:
-    raise InputError(f"the baseline '{question.baseline}' is none of {', '.join(names[:8])}")
+    some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise InputError(f"the baseline '{question.baseline}' is none of the cells: {some}")
+  for name in names:
+    if name.lower() == CONTROLS or name.endswith((UNTRAINED, SHUFFLED)):
+      raise InputError(
+        f"arm '{name}': '{CONTROLS}' and what ends in '{UNTRAINED}' or '{SHUFFLED}' are names of "
+        "the study's own controls: give another name"
+      )
+    if len(name) > _LONGEST_NAME:
+      raise InputError(
+        f"a cell's name is {len(name)} letters long, too long for a file: give the arm a shorter "
+        "name, or the grid fewer keys"
+      )
+  if not 0 < question.delta < 1:
+    raise InputError(f"delta is {question.delta}: give a probability above 0 and below 1")
   if question.settings.holdout < 1:
     raise InputError("a study compares at equal held-out accuracy: give --holdout=1 or more")
   if question.settings.steps < 1:

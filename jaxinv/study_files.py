@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxinv import controls, files, results
 from jaxinv.outcome import ArmOutcome, summarize
-from jaxinv.study import Answer, PoseStudy, Question
+from jaxinv.study import CONTROLS, Answer, PoseStudy, Question
 from jaxinv.types import Dataset
 
 
@@ -46,7 +46,7 @@ def write_answer(out_dir: Path, question: Question, answer: Answer, dataset: Dat
     table["wrong memberships"] = controls.summarize_leaks({"": answer.chance})[""]
     others = summarize(answer.control) | summarize(answer.shuffled)
     people = {name: {attack: others[name][attack] for attack in others[name]} for name in others}
-    summary["controls"] = plain({"photographs": table, "people": people})
+    summary[CONTROLS] = plain({"photographs": table, "people": people})
   files.write_json(out_dir / "summary.json", summary)
   return summary
 

@@ -230,9 +230,8 @@ def _verdicts_table(story: Story) -> Table:
     rows = [(*row, epsilon(story, row[0])) for row in rows]
   caption = (
     "Accuracy: held out, at the end. Naive and strongest: leakage under these attackers, at the "
-    "same held-out accuracy, or at the end of a cell that does not get there (is not as useful). "
-    "Difference: of the strongest attacker, from the baseline, paired by seed, with its 95 % "
-    "interval."
+    "same held-out accuracy, or at the end where there is no such record (see below). Difference: "
+    "of the strongest attacker, from the baseline, paired by seed, with its 95 % interval."
   )
   return Table(caption, head, rows)
 
@@ -240,8 +239,9 @@ def _verdicts_table(story: Story) -> Table:
 def _verdict_row(story: Story, name: str) -> tuple[str, ...]:
   arm, verdict = story.answer.outcome.arms[name], story.answer.verdicts.get(name)
   accuracy = mean_of(story, name, "model", "holdout_accuracy")
-  record = comparison.first_reaching(arm, story.answer.target)
-  levels = levels_of(arm, record)
+  baseline = story.answer.outcome.arms[story.question.baseline]
+  records = comparison.matched_records(arm, baseline, story.answer.target)
+  levels = levels_of(arm, records and records[0])
   best = comparison.strongest({k: np.array([v]) for k, v in levels.items()})
   if best is None:
     return (name, verdict.label if verdict else "baseline", accuracy, "", "", "")

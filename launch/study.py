@@ -45,6 +45,9 @@ ARMS = (
   "dp:optimizer=sgd,learning_rate=0.1,dp_clip=1,dp_noise=1.55",
 )
 
+# How what was trained is read: may change when a run goes on.
+_READING = ("delta", "margin", "target_accuracy")
+
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/study")
 shared.define_data(FLAGS, ("synthetic_faces", "att"))
@@ -141,7 +144,7 @@ def _main(argv: Sequence[str]) -> None:
   out_dir = Path(FLAGS.out_dir)
   groups = experiment.plan(labs.cells)
   config["engines"] = experiment.describe(labs.cells, groups)
-  results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
+  results.open_folder(out_dir, config, FLAGS.overwrite, (*shared.FREE, *_READING))
   work = study.run_steps(question)
   if poses:
     work += len(poses) * study.control_steps(_pose_question(question))

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from jaxinv import comparison
 from jaxinv.comparison import LABELS, compare, first_reaching, identified_from, judge, strongest
 from jaxinv.outcome import ArmOutcome
-from jaxinv.stats import bootstrap_intervals
+from jaxinv.stats import Interval, bootstrap_intervals
 
 SEEDS, TARGET, MARGIN = 12, 0.6, 0.05
 # Held-out accuracy at each record: the target is reached at the third.
@@ -72,6 +72,7 @@ CASES = {
   "hides from the naive attacker only": make_pair(-0.3, 0.0),
   "no detectable effect": make_pair(),
   "changes too little to matter": make_pair(-0.02, -0.02, size=0.002),
+  "undecided": make_pair(-0.05, -0.05),
   "raises leakage": make_pair(0.2, 0.2),
   "is not as useful": make_pair(-0.2, -0.2, climb=np.minimum(CLIMB, 0.55)),
   "does not train": make_pair(-0.2, -0.2, healthy=np.zeros(SEEDS, bool)),
@@ -180,6 +181,44 @@ def test_an_arm_is_judged_also_where_only_its_baseline_never_reaches_the_target(
   found = judge(*slow_baseline(), TARGET, MARGIN)
   assert found.label == "cannot be compared"
   assert numbers("The baseline never reaches a held-out accuracy of #", found.text) == [TARGET]
+
+
+def test_where_untrained_models_have_the_target_already_nothing_is_compared_at_it():
+  """Else models would be compared with themselves before the first step."""
+  arm, baseline = make_pair(-0.2, -0.2)
+  found = judge(arm, baseline, 0.1, MARGIN)  # Both begin with 0.2.
+  assert found.label == "cannot be compared"
+  assert numbers("Untrained models have the held-out accuracy of # already", found.text) == [0.1]
+  assert {row.when for row in compare("a", arm, baseline, 0.1)} == {"end"}
+
+
+def test_where_only_the_baseline_never_reaches_the_target_the_rows_are_of_the_end():
+  assert {row.when for row in compare("a", *slow_baseline(), TARGET)} == {"end"}
+  assert {row.when for row in compare("a", *make_pair(), TARGET)} == {"end", "matched"}
+
+
+@pytest.mark.parametrize(
+  ("low", "high", "label"),
+  [
+    (-0.20, -0.06, "lowers leakage"),
+    (-0.20, -0.04, "undecided"),
+    (-0.04, -0.01, "changes too little to matter"),
+    (-0.07, -0.01, "undecided"),
+    (-0.07, 0.01, "no detectable effect"),
+    (0.01, 0.04, "changes too little to matter"),
+    (0.01, 0.07, "undecided"),
+    (0.06, 0.20, "raises leakage"),
+  ],
+)
+def test_the_label_is_that_of_the_whole_interval_and_not_of_its_middle(low, high, label):
+  interval = Interval((low + high) / 2, low, high, SEEDS)
+  same = Interval(0.0, -0.01, 0.01, SEEDS)
+  found = comparison.Verdict("", "", strongest=interval, naive=same)
+  assert comparison._label(found, MARGIN) == label
+  hidden = found._replace(naive=Interval(-0.3, -0.31, -0.29, SEEDS))
+  kept = (low > -MARGIN and high < MARGIN) or (label == "undecided" and low > 0)
+  expected = "hides from the naive attacker only" if kept else label
+  assert comparison._label(hidden, MARGIN) == expected
 
 
 def test_an_arm_that_trains_is_not_said_not_to_where_its_baseline_has_no_model():

@@ -180,3 +180,17 @@ def test_checkpoints_that_nobody_owns_are_refused(tmp_path):
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(InputError, match=r"no config\.json"):
     results.open_folder(tmp_path, {"command": "launch.faces", "flags": {}}, overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_under_the_hands_of_a_process_at_work_nothing_is_removed_or_written(tmp_path, overwrite):
+  results.open_folder(tmp_path, config(), overwrite=False)
+  (tmp_path / "checkpoints").mkdir()
+  (tmp_path / "checkpoints" / "group.npz").write_bytes(b"hours of work")
+  before = (tmp_path / "config.json").read_bytes()
+  asked = config(steps=99) if overwrite else config()
+  with results.working_in(tmp_path), pytest.raises(InputError, match="another process is at work"):
+    results.open_folder(tmp_path, asked, overwrite)
+  assert (tmp_path / "checkpoints" / "group.npz").read_bytes() == b"hours of work"
+  assert (tmp_path / "config.json").read_bytes() == before
+  assert results.open_folder(tmp_path, asked, overwrite) is not overwrite

@@ -25,6 +25,11 @@ SMALL += ["--batch_size=5", "--cpu_devices=1", "--record_every=5", "--save_seeds
 SMALL += ["--control_seeds=8", "--control_arms=sgd"]
 ARMS = ["--arm=sgd:learning_rate=0.03", "--arm=bits:learning_rate=0.03,release_bits=3"]
 GRID = ["--grid=init_scale=1,3"]
+LONG_GRID = [
+  f"--grid={key}=0.00123456"
+  for key in ("learning_rate", "weight_decay", "init_scale", "label_smoothing", "clip_norm")
+]
+LONG_GRID += ["--grid=input_noise=0.00123456", "--grid=release_noise=0.00123456"]
 DP = ["--arm=dp:learning_rate=0.03,dp_clip=1,dp_noise=2"]
 
 
@@ -271,6 +276,13 @@ def test_a_study_stopped_at_every_record_goes_on_to_the_same_bits(folder, tmp_pa
     (["--steps=0"], "steps"),
     (["--pose_sweep=0,1", "--dataset=att"], ""),
     (["--target_accuracy=nan"], "target_accuracy"),
+    (["--arm=a", "--arm=controls:init_scale=5"], "controls"),
+    (["--arm=a", "--arm=a.untrained"], "controls"),
+    (["--arm=a", "--arm=dp:dp_clip=1,dp_noise=1", "--delta=0"], "delta"),
+    (["--arm=a", "--delta=1"], "delta"),
+    (["--arm=" + "a" * 64, *LONG_GRID], "too long"),
+    (["--batch_size=11"], "half"),
+    (["--grid=momentum=0.5,0.9"], "no momentum"),
   ],
 )
 def test_bad_input_gets_one_line_and_leaves_nothing(extra, words, tmp_path, capsys):

@@ -19,7 +19,10 @@ from jaxinv.stats import Interval
 from jaxinv.study import Cell, Question
 
 # The colour of each verdict, in the order of the labels.
-_LABEL_COLOURS = dict(zip(LABELS, map(colour, (2, 4, 6, 5, 1, 7, 3, 0)), strict=True))
+_LABEL_COLOURS = dict(zip(LABELS, map(colour, (2, 4, 6, 5, 0, 1, 7, 3, 6)), strict=True))
+
+# The labels of what is compared at the end.
+_AT_END = ("is not as useful", "cannot be compared")
 
 _MARKERS = dict(zip(KNOWLEDGE, "os^DPv", strict=True))
 
@@ -102,7 +105,7 @@ def _draw_difference(axis: Axes, row: int, verdict: Verdict, interval: Interval 
   if interval is None or interval.mean is None:
     return
   tone = _LABEL_COLOURS[verdict.label]
-  face = "white" if verdict.label == "is not as useful" else tone
+  face = "white" if verdict.label in _AT_END else tone
   axis.errorbar(
     interval.mean, row, xerr=interval_bars(interval), fmt="o", ms=5, capsize=2, color=tone, mfc=face
   )
@@ -112,9 +115,9 @@ def _name_labels(figure: Figure, verdicts: Sequence[Verdict]) -> None:
   labels = [label for label in LABELS if any(v.label == label for v in verdicts)]
   marks = [
     Line2D([], [], marker="o", ls="", color=_LABEL_COLOURS[x], mfc="white" if at_end else None)
-    for x, at_end in ((x, x == "is not as useful") for x in labels)
+    for x, at_end in ((x, x in _AT_END) for x in labels)
   ]
-  words = [f"{x} (at the end)" if x == "is not as useful" else x for x in labels]
+  words = [f"{x} (at the end)" if x in _AT_END else x for x in labels]
   if labels:
     legend(figure, marks, words, 3)
 

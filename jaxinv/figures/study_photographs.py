@@ -42,8 +42,8 @@ def photographs_figure(
   axes[0].set_xlabel("AUC of telling who was in the training set")
   if leaks is not None:
     axes[1].plot(leaks.shown[attack], leaks.answered, ".", color=colour(0), alpha=0.5, ms=6)
-  axes[1].set_xlabel(f"leaks by inversion ({attack}), standard deviations")
-  axes[1].set_ylabel("leaks by the model's answers")
+  axes[1].set_xlabel(f"leaks by inversion ({attack}), in s.d.")
+  axes[1].set_ylabel("leaks by the model's answers, in s.d.")
   axes[1].set_title(title, fontsize=9, parse_math=False)
   marks = [Line2D([], [], marker="osDv^"[i % 5], ls="", color=colour(i)) for i in range(len(tests))]
   legend(figure, marks, tests, 5)
