@@ -17,6 +17,8 @@ Optimizer = Callable[[Hyper], optax.GradientTransformation]
 
 def _coupled(hyper: Hyper, update: optax.GradientTransformation) -> optax.GradientTransformation:
   """Adds the L2 penalty's gradient, then updates: the order of PyTorch's optimisers."""
+  if isinstance(hyper.weight_decay, float) and not hyper.weight_decay:
+    return update  # A traced zero would still read all weights, once for each of Adam's moments.
   return optax.chain(optax.add_decayed_weights(hyper.weight_decay), update)
 
 
@@ -60,6 +62,11 @@ def clipped(optimizer: Optimizer) -> Optimizer:
     optax.clip_by_global_norm(hyper.clip_norm),
     optimizer(hyper),
   )
+
+
+def undecayed(optimizer: Optimizer) -> Optimizer:
+  """Lets an optimiser know, before it is compiled, that there is no weight decay."""
+  return lambda hyper: optimizer(hyper._replace(weight_decay=0.0))
 
 
 def stopped(hyper: Hyper, step: Int[Array, ""]) -> Hyper:

@@ -16,7 +16,7 @@ from jaxinv.batches import next_batch, poisson_batch, shares
 from jaxinv.dpsgd import example_gradients, is_linear, linear_private_mean, private_mean
 from jaxinv.losses import Loss, smooth_targets
 from jaxinv.models import Dropout
-from jaxinv.optimizers import Optimizer, clipped, stopped
+from jaxinv.optimizers import Optimizer, clipped, stopped, undecayed
 from jaxinv.privacy import capacity
 from jaxinv.projection import Projection, project_difference
 from jaxinv.types import (
@@ -84,6 +84,7 @@ def make_trainer(
   Returns:
     The trainer. Its initial parameters depend on the key and on `init_scale` alone.
   """
+  optimizer = undecayed(optimizer) if "weight_decay" in off else optimizer
   optimizer = optimizer if "clip_norm" in off else clipped(optimizer)
 
   def init(key: PRNGKey, hyper: Hyper, data: Data) -> TrainState:
