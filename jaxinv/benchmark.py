@@ -143,7 +143,10 @@ def train_by_peer(name: str, models: Models, num_steps: int) -> Training:
   Returns:
     The training; the batches are drawn by torch, and so are others than JAX's.
   """
-  params = models.program.init(*_placed(models)).params
+  keys, hypers, data = _placed(models)
+  axes = (ensemble.STATE_AXES, models.program.data_axes)
+  show = jax.vmap(models.program.trainer.params, in_axes=axes)
+  params = show(models.program.init(keys, hypers, data), data)
   (kernels,) = (leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 3)
   job = peers.Job(
     inputs=np.asarray(models.data.inputs, np.float32),

@@ -6,6 +6,7 @@ device trains its part of a group, with no word between them, and a host loop dr
 jitted chunks of steps. Nothing is printed or saved here: the caller looks in after every chunk.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,7 +31,9 @@ STATE_AXES = TrainState(params=0, opt_state=0, step=None, key=0, order=0)
 # On a CPU the states of the runs that step side by side should about fit a core's own cache:
 # measured, see BUILD.md. Elsewhere all of a group step side by side.
 _CACHED_BYTES = 2**20
-ALL = 10**9  # For `block`: all runs of a device, however many.
+# For `block`: about as many runs as a CPU's quickest product of the examples and their weights has,
+# measured likewise; it may be more than fit a cache.
+TOGETHER, _TOGETHER_ON_CPU = -1, 8
 # Wider groups only take memory: the device is busy, and the host's work between chunks is small.
 _WIDEST_ON_CPU, _WIDEST = 128, 1024
 
@@ -45,7 +48,8 @@ class Program(NamedTuple):
     trainer: the engine for one model that these map.
     data_axes: which leaves of the data have an axis of runs.
     devices: the devices that share a group's runs.
-    block: how many of a device's runs step side by side; 0 for as many as suit the device.
+    block: how many of a device's runs step side by side; 0 for as many as suit the device, or
+      TOGETHER.
   """
 
   init: Callable[..., TrainState]
@@ -81,7 +85,8 @@ def make_program(
     trainer: the engine for one model.
     data_axes: which leaves of the data have an axis of runs.
     devices: those that share a group's runs; all of this process's own if not given.
-    block: how many of a device's runs step side by side; 0 for as many as suit the device.
+    block: how many of a device's runs step side by side; 0 for as many as suit the device, or
+      TOGETHER.
 
   Returns:
     The program. Nothing is compiled before its first call.
@@ -105,8 +110,11 @@ def make_program(
       return state, trainer.evaluate(state, data)
 
     side_by_side = jax.vmap(one, in_axes=axes, out_axes=ends)
-    size = block or _suitable_block(states, devices[0])
-    one_device = in_blocks(side_by_side, axes, ends, size)
+
+    def one_device(*args):
+      size = block if block > 0 else _suitable_block(args[0], devices[0], block)
+      return in_blocks(side_by_side, axes, ends, size)(*args)
+
     return over_devices(one_device, axes, ends, devices)(states, hypers, data)
 
   return Program(
@@ -120,11 +128,15 @@ def make_program(
   )
 
 
-def _suitable_block(states: TrainState, device: jax.Device) -> int:
-  """How many runs should step side by side; see `_CACHED_BYTES`."""
+def _suitable_block(states: TrainState, device: jax.Device, block: int) -> int:
+  """How many runs should step side by side; see `_CACHED_BYTES` and `TOGETHER`."""
+  width = states.key.shape[0]
   if device.platform != "cpu":
-    return states.key.shape[0]
-  return max(1, _CACHED_BYTES * states.key.shape[0] // max(1, _bytes(states)))
+    return width
+  if block == TOGETHER:
+    divisors = [n for n in range(1, width + 1) if width % n == 0]
+    return min(divisors, key=lambda n: abs(math.log(n / _TOGETHER_ON_CPU)))
+  return max(1, _CACHED_BYTES * width // max(1, _bytes(states)))
 
 
 def _bytes(states: TrainState) -> int:

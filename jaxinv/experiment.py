@@ -122,16 +122,18 @@ def _make_engine(settings: Settings, dataset: Dataset, look: leakage.Look, name:
   model = make_model(dataset.num_classes, settings.hidden, settings.use_bias, settings.initializer)
   parts = (model, LOSSES[settings.loss], OPTIMIZERS[optimizer], settings.batch_size)
   features = on & set(gram.OUTSIDE)
-  # The engine in the span of the data has none of these features, and is not taken for them.
-  named = {"features": features} if features else {}
-  trainer = ENGINES[kind](*parts, off=set(NEUTRAL) - on, **named)
   # Where all models multiply the same examples by their weights, together they make one large
   # product, which is worth more than a core's cache.
   together = kind == "primal" and not settings.batch_size and not features
+  # The engine in the span of the data has none of these features, and is not taken for them.
+  named = {"features": features} if features else {}
+  if together and not settings.hidden:
+    named["turned"] = True
+  trainer = ENGINES[kind](*parts, off=set(NEUTRAL) - on, **named)
   program = ensemble.make_program(
     trainer,
     ensemble.SHARED_DATA._replace(labels=0 if settings.shuffled_labels else None),
-    block=ensemble.ALL if together else 0,
+    block=ensemble.TOGETHER if together else 0,
   )
   look = look._replace(altered=bool(set(RELEASE) & on))
   # What is recovered is compared with the truth, whatever was taught.

@@ -36,6 +36,7 @@ class MLP(nn.Module):
     use_bias: whether the layers add a bias, which starts at zero.
     kernel_init: initialiser of the kernels, each [fan in, fan out].
     activation: what stands between two layers.
+    dot_general: how layers multiply inputs by kernels; `jax.lax.dot_general` or its like.
   """
 
   num_classes: int
@@ -43,6 +44,7 @@ class MLP(nn.Module):
   use_bias: bool = True
   kernel_init: nn.initializers.Initializer = INITIALIZERS["torch_uniform"]
   activation: Callable[[jax.Array], jax.Array] = nn.relu
+  dot_general: Callable[..., jax.Array] = jax.lax.dot_general
 
   @nn.compact
   def __call__(
@@ -56,7 +58,28 @@ class MLP(nn.Module):
   def _dense(self, units: int) -> nn.Dense:
     # Flax's own default is float32 even where JAX was asked for float64.
     dtype = jnp.result_type(float)
-    return nn.Dense(units, use_bias=self.use_bias, kernel_init=self.kernel_init, param_dtype=dtype)
+    return nn.Dense(
+      units,
+      use_bias=self.use_bias,
+      kernel_init=self.kernel_init,
+      param_dtype=dtype,
+      dot_general=self.dot_general,
+    )
+
+
+def kernel_first(x: Float[Array, "b p"], kernel: Float[Array, "p u"], *dense, **options) -> Array:
+  """The product x W as (W^T x^T)^T, quicker where the kernel is held as W^T; of a linear model.
+
+  Args:
+    x: a batch of inputs.
+    kernel: of a dense layer.
+    *dense: which axes a dense layer contracts; always the same.
+    **options: of `jax.lax.dot_general`.
+
+  Returns:
+    The product [b, u].
+  """
+  return jax.lax.dot_general(kernel, x, (((0,), (1,)), ((), ())), **options).T
 
 
 def _drop(x: Float[Array, "*b u"], dropout: Dropout | None, layer: int) -> Float[Array, "*b u"]:

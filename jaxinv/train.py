@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxinv.batches import next_batch, poisson_batch, shares
 from jaxinv.dpsgd import example_gradients, is_linear, linear_private_mean, private_mean
 from jaxinv.losses import Loss, smooth_targets
-from jaxinv.models import Dropout
+from jaxinv.models import Dropout, kernel_first
 from jaxinv.optimizers import Optimizer, clipped, stopped, undecayed
 from jaxinv.privacy import capacity
 from jaxinv.projection import Projection, project_difference
@@ -66,6 +66,7 @@ def make_trainer(
   batch_size: int = 0,
   off: Collection[str] = (),
   features: Collection[str] = (),
+  turned: bool = False,
 ) -> Trainer:
   """Builds the primal engine: gradients by autodiff, updates by optax.
 
@@ -80,6 +81,9 @@ def make_trainer(
     features: hyperparameters that runs make use of only where they are named, for each costs every
       step much: `input_noise`, `dropout`, and `dp_clip` for DP-SGD, which draws its batches by
       Poisson sampling.
+    turned: whether states hold a linear model's kernel as [k, p], which is how the gradient comes
+      out of the one large product of many models with the same examples: a tenth of a step of Adam
+      went into turning it around on a CPU. The doors show it as [p, k] all the same.
 
   Returns:
     The trainer. Its initial parameters depend on the key and on `init_scale` alone.
@@ -87,8 +91,12 @@ def make_trainer(
   optimizer = undecayed(optimizer) if "weight_decay" in off else optimizer
   optimizer = optimizer if "clip_norm" in off else clipped(optimizer)
 
+  turn = _turn_kernels if turned else lambda params: params
+  if turned:
+    model = model.clone(dot_general=kernel_first)
+
   def init(key: PRNGKey, hyper: Hyper, data: Data) -> TrainState:
-    params = jax.tree.map(lambda x: hyper.init_scale * x, draw_params(model, key, data))
+    params = jax.tree.map(lambda x: hyper.init_scale * x, turn(draw_params(model, key, data)))
     opt_state = optimizer(hyper).init(params)
     return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, data.train)
 
@@ -109,7 +117,7 @@ def make_trainer(
 
     def losses(params, inputs, targets, key):
       dropout = (Dropout(key, hyper.dropout),) if "dropout" in features else ()
-      return loss.value(model.apply({"params": params}, inputs, *dropout), targets)
+      return loss.value(model.apply({"params": turn(params)}, inputs, *dropout), targets)
 
     def objective(params):
       return (batch.share * losses(params, inputs, targets, keys[2])).sum()
@@ -130,19 +138,21 @@ def make_trainer(
     return TrainState(params, opt_state, state.step + 1, state.key, order), Info(value)
 
   def evaluate(state: TrainState, data: Data) -> Record:
-    logits = model.apply({"params": state.params}, data.inputs)
+    logits = model.apply({"params": turn(state.params)}, data.inputs)
     return record(loss, logits, data, all_finite(state.params))
 
   def params(state: TrainState, data: Data) -> Params:
-    return state.params
+    return turn(state.params)
 
   def release(
     first: Params, state: TrainState, data: Data, earlier: Snapshot | None = None
   ) -> Release:
-    return Release(state.params, first, previous_params=earlier and earlier.params)
+    previous = earlier and turn(earlier.params)
+    return Release(turn(state.params), turn(first), previous_params=previous)
 
   def project(params: Params, minus: Params | None, data: Data) -> Projection:
-    return project_difference(params, minus, model.num_classes, data)
+    minus = minus if minus is None else turn(minus)
+    return project_difference(turn(params), minus, model.num_classes, data)
 
   return Trainer(init, step, params, release, evaluate, project)
 
@@ -159,6 +169,11 @@ def draw_params(model: nn.Module, key: PRNGKey, data: Data) -> Params:
     The pytree of parameters.
   """
   return model.init(jax.random.split(key)[0], data.inputs[:1])["params"]
+
+
+def _turn_kernels(params: Params) -> Params:
+  """From kernels [p, k] to [k, p], and back."""
+  return jax.tree.map(lambda x: x.T if x.ndim == 2 else x, params)
 
 
 def record(loss: Loss, logits: Float[Array, "n k"], data: Data, finite: Bool[Array, ""]) -> Record:

@@ -316,7 +316,9 @@ def test_a_peer_starts_from_the_same_weights_and_takes_the_same_steps(planted, m
   monkeypatch.setitem(peers.PEERS, "torch_batched", keep)
   models = make_models(planted, batch_size=0)
   prepare("torch_batched", models, 4).call()
-  ours = prepare("primal", models, 4).call()[0].params["Dense_0"]
+  states, _ = prepare("primal", models, 4).call()
+  axes = (ensemble.STATE_AXES, ensemble.SHARED_DATA)
+  ours = jax.vmap(models.program.trainer.params, in_axes=axes)(states, models.data)["Dense_0"]
   for theirs, name in zip(made[0].weights(), ("kernel", "bias"), strict=True):
     np.testing.assert_allclose(theirs, ours[name], atol=1e-5)
 

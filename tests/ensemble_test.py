@@ -16,7 +16,7 @@ from jaxinv.data import splits
 from jaxinv.losses import LOSSES, Loss
 from jaxinv.models import make_model
 from jaxinv.optimizers import OPTIMIZERS
-from jaxinv.types import Hyper
+from jaxinv.types import Hyper, TrainState
 
 ENGINES = {"primal": train.make_trainer, "gram": gram.make_trainer}
 HYPERS = {
@@ -260,6 +260,17 @@ def test_a_group_that_steps_in_blocks_is_the_same_models(bench, width, block):
   kernels = [bench.kernels(states, seeds) for states in (one, other)]
   np.testing.assert_allclose(*kernels, atol=1e-5)
   np.testing.assert_allclose(record.train_loss, expected.train_loss, rtol=1e-4)
+
+
+@pytest.mark.skipif(jax.devices()[0].platform != "cpu", reason="elsewhere all runs stand together")
+@pytest.mark.parametrize(
+  ("width", "together"), [(1, 1), (4, 4), (11, 11), (16, 8), (17, 17), (22, 11), (64, 8)]
+)
+def test_runs_that_share_a_product_stand_about_as_many_together_as_is_quickest(width, together):
+  """On whatever they weigh; a prime number of them is not trained one by one."""
+  states = TrainState({"w": jnp.zeros((width, 300, 400))}, (), jnp.zeros(()), jnp.zeros(width), 0)
+  device = jax.devices()[0]
+  assert ensemble._suitable_block(states, device, ensemble.TOGETHER) == together
 
 
 def test_mapped_in_turn_a_function_gives_what_it_gives_one_by_one(bench):

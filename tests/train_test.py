@@ -14,7 +14,7 @@ from jaxinv.losses import LOSSES
 from jaxinv.models import make_model
 from jaxinv.optimizers import OPTIMIZERS, clipped
 from jaxinv.train import make_trainer
-from jaxinv.types import Hyper, TrainState
+from jaxinv.types import Hyper, Snapshot, TrainState
 
 KEY = jax.random.key(7)
 
@@ -200,6 +200,33 @@ def test_what_is_off_changes_nothing_where_no_run_makes_use_of_it(data, params, 
   kernels = [np.asarray(end.params["Dense_0"]["kernel"]) for end in ends]
   np.testing.assert_allclose(*kernels, rtol=1e-5, atol=1e-6)
   assert np.abs(kernels[0] - params["Dense_0"]["kernel"]).max() > 0.01
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
+def test_a_turned_kernel_is_the_same_model_at_every_door(data, optimizer):
+  hyper, seen = floats(learning_rate=0.05, init_scale=2.0), []
+  for turned in (False, True):
+    parts = (make_model(5), LOSSES["softmax"], OPTIMIZERS[optimizer])
+    trainer = make_trainer(*parts, turned=turned)
+    first = trainer.init(KEY, hyper, data)
+    middle = steps_of(trainer)(first, hyper, data, 3)[0]
+    last = steps_of(trainer)(middle, hyper, data, 3)[0]
+    held = first.params["Dense_0"]["kernel"].shape
+    assert held == ((5, data.inputs.shape[1]) if turned else (data.inputs.shape[1], 5))
+    release = trainer.release(first.params, last, data, Snapshot(middle.params, middle.step))
+    shown = (
+      trainer.params(last, data),
+      release,
+      trainer.evaluate(last, data),
+      trainer.project(last.params, first.params, data),
+      trainer.project(last.params, None, data),
+    )
+    seen.append(shown)
+  assert jax.tree.structure(seen[0]) == jax.tree.structure(seen[1])
+  for one, other in zip(*map(jax.tree.leaves, seen), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+  moved = jax.tree.map(lambda x, x0: np.abs(x - x0).max(), release.params, release.init_params)
+  assert moved["Dense_0"]["kernel"] > 0.01
 
 
 def test_what_the_engine_hands_out_is_what_its_state_holds(data, params):
