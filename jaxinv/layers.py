@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,20 @@ def find_kernels(
   return [layer.kernel for layer in find_layers(params, num_features, num_classes)]
 
 
+class Place(NamedTuple):
+  """Where a layer stands among named shapes.
+
+  Attributes:
+    kernel: index of its kernel.
+    transposed: whether that is kept as [out, in].
+    bias: index of its bias; None where there is none.
+  """
+
+  kernel: int
+  transposed: bool
+  bias: int | None
+
+
 def find_layers(params: Params, num_features: int, num_classes: int | None = None) -> list[Layer]:
   """Finds the kernels as `find_kernels` does, each with its bias.
 
@@ -66,62 +80,96 @@ def find_layers(params: Params, num_features: int, num_classes: int | None = Non
   Raises:
     InputError: no chain of matrices leads from p features to k classes.
   """
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  leaves = sorted(leaves, key=lambda leaf: _natural(jax.tree_util.keystr(leaf[0])))
+  named = jax.tree_util.tree_leaves_with_path(params)
+  names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in named]
+  leaves = [leaf for _, leaf in named]
+  shapes = [(name, jnp.shape(leaf)) for name, leaf in zip(names, leaves, strict=True)]
+
+  def take(place):
+    kernel = leaves[place.kernel]
+    bias = None if place.bias is None else leaves[place.bias]
+    return Layer(kernel.T if place.transposed else kernel, bias)
+
+  return [take(place) for place in plan_layers(shapes, num_features, num_classes)]
+
+
+def plan_layers(
+  shapes: Sequence[tuple[str, tuple[int, ...]]], num_features: int, num_classes: int | None = None
+) -> list[Place]:
+  """Finds the layers by names and shapes alone; see `find_layers`.
+
+  Args:
+    shapes: name and shape of every array; parts of a name end in a slash or a dot.
+    num_features: features of an input, p.
+    num_classes: classes, k, where known.
+
+  Returns:
+    The layers, first to last.
+
+  Raises:
+    InputError: no chain of matrices leads from p features to k classes.
+  """
+  order = sorted(range(len(shapes)), key=lambda i: natural(shapes[i][0]))
+  matrices = [i for i in order if len(shapes[i][1]) == 2]
   chain, width = [], num_features
-  matrices = [(_branch(path), leaf) for path, leaf in leaves if jnp.ndim(leaf) == 2]
-  transposed = _is_transposed([leaf for _, leaf in matrices], num_features)
-  for branch, leaf in matrices:
-    if width not in leaf.shape:
+  transposed = _is_transposed([shapes[i][1] for i in matrices], num_features)
+  for i in matrices:
+    shape = shapes[i][1]
+    if width not in shape:
       continue
     # A square kernel says nothing of its orientation: it has that of the others.
-    if leaf.shape[0] != leaf.shape[1]:
-      transposed = leaf.shape[0] != width
-    chain.append((branch, leaf.T if transposed else leaf))
-    width = chain[-1][1].shape[1]
+    if shape[0] != shape[1]:
+      transposed = shape[0] != width
+    chain.append((i, transposed))
+    width = shape[0] if transposed else shape[1]
   if not chain or (num_classes is not None and width != num_classes):
-    raise InputError(_no_chain(leaves, num_features, num_classes))
-  return _add_biases(chain, leaves)
+    raise InputError(_no_chain([shapes[i] for i in order], num_features, num_classes))
+  return _add_biases(chain, shapes, order)
 
 
-def _no_chain(leaves: Sequence[Any], num_features: int, num_classes: int | None) -> str:
+def _no_chain(
+  shapes: Sequence[tuple[str, tuple[int, ...]]], num_features: int, num_classes: int | None
+) -> str:
   """What to say where no kernel fits."""
-  named = [f"{jax.tree_util.keystr(path)} {tuple(jnp.shape(leaf))}" for path, leaf in leaves]
   goal = "the classes" if num_classes is None else f"{num_classes} classes"
   return (
     f"no kernel leads from {num_features} features to {goal}: the parameters hold "
-    f"{', '.join(named) or 'nothing'}; "
+    f"{', '.join(f'{name} {tuple(shape)}' for name, shape in shapes) or 'nothing'}; "
     "give the image shape and number of classes that the model was made for, or its path"
   )
 
 
-def _add_biases(chain: Sequence[tuple[str, Any]], leaves: Sequence[Any]) -> list[Layer]:
+def _add_biases(
+  chain: Sequence[tuple[int, bool]],
+  shapes: Sequence[tuple[str, tuple[int, ...]]],
+  order: Sequence[int],
+) -> list[Place]:
   """Gives each kernel the vector of its branch and width; the first kernel takes the first."""
   vectors = defaultdict(list)
-  for path, leaf in leaves:
-    if jnp.ndim(leaf) == 1:
-      vectors[_branch(path), leaf.shape[0]].append(leaf)
+  for i in order:
+    if len(shapes[i][1]) == 1:
+      vectors[_branch(shapes[i][0]), shapes[i][1][0]].append(i)
 
-  def take(branch, kernel):
-    beside = vectors[branch, kernel.shape[1]]
-    return Layer(kernel, beside.pop(0) if beside else None)
+  def place(i, transposed):
+    name, shape = shapes[i]
+    beside = vectors[_branch(name), shape[0] if transposed else shape[1]]
+    return Place(i, transposed, beside.pop(0) if beside else None)
 
-  return [take(branch, kernel) for branch, kernel in chain]
+  return [place(*link) for link in chain]
 
 
-def _branch(path: Any) -> str:
-  """Where a leaf stands: its path up to the last dot or slash."""
-  name = jax.tree_util.keystr(path, simple=True, separator="/")
+def _branch(name: str) -> str:
+  """Where a leaf stands: its name up to the last dot or slash."""
   return name[: max(name.rfind("."), name.rfind("/"), 0)]
 
 
-def _is_transposed(matrices: Sequence[Any], num_features: int) -> bool:
+def _is_transposed(matrices: Sequence[tuple[int, ...]], num_features: int) -> bool:
   """Whether the first kernel of the inputs that is not square is [out, in]."""
-  oblong = [m.shape for m in matrices if m.shape[0] != m.shape[1] and num_features in m.shape]
+  oblong = [m for m in matrices if m[0] != m[1] and num_features in m]
   return bool(oblong) and oblong[0][0] != num_features
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> list[tuple[int, str]]:
   """A key that sorts numbers inside a text by their value."""
   parts = re.split(r"(\d+)", text)
   return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

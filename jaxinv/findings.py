@@ -1,0 +1,134 @@
+"""What an audit finds, as it travels from the tests to the page. No logic but counting."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class Tensor(NamedTuple):
+  """A tensor of the audited model, and what became of it.
+
+  Attributes:
+    name: its path in the file or pytree, `params/Dense_0/kernel`.
+    shape: its shape.
+    dtype: its type, as numpy calls it.
+    use: `images` where it was recovered from, `layer` or `bias` where it helped to (in the chain of
+      dense layers behind the images), `filters` for kernels of convolutions, `none`.
+    why: in a few words, why so.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+  dtype: str
+  use: str
+  why: str
+
+
+class References(NamedTuple):
+  """Images that the audited model may have been trained on, and those of others.
+
+  Attributes:
+    images: in 0..255.
+    person: whose each image is, an index into `people`.
+    people: names, in natural order; each image is a person of its own where they came in one pool.
+    files: where each image came from, relative to the folder.
+    grouped: whether there was one sub-folder a class.
+    notes: what a reader should know: resized images, files passed over.
+  """
+
+  images: Float[np.ndarray, "n h w c"]
+  person: Int[np.ndarray, " n"]
+  people: tuple[str, ...]
+  files: tuple[str, ...]
+  grouped: bool
+  notes: tuple[str, ...] = ()
+
+
+class Match(NamedTuple):
+  """Whom each recovered image resembles, against how much it resembles everybody else.
+
+  Attributes:
+    nearest: indices of the reference images with the largest correlation, the largest first.
+    nearest_ncc: their centred correlations (both less what all people have in common).
+    person: the person that stands out most.
+    person_ncc: the centred correlation with that person's mean image; negative where a hidden unit
+      has the face as a negative.
+    p_values: chance that somebody stands out so much among people who are all alike to the image.
+  """
+
+  nearest: Int[np.ndarray, "u m"]
+  nearest_ncc: Float[np.ndarray, "u m"]
+  person: Int[np.ndarray, " u"]
+  person_ncc: Float[np.ndarray, " u"]
+  p_values: Float[np.ndarray, " u"]
+
+
+class Finding(NamedTuple):
+  """What one attack recovered from one tensor, and what the tests say of each image.
+
+  Attributes:
+    source: the tensor's name.
+    attack: a name in `recover.ATTACKS`.
+    what: what an image is of: `class`, `unit` (of a hidden layer, or of an axis of which nothing is
+      known) or `filter` (of a convolution; looked at, but no part of the verdict).
+    layout: how the pixels lie in the tensor, such as `hwc`.
+    images: as recovered, not normalised, of the units `kept`.
+    kept: which units, in rising order; all of them where they are not too many, else the clearest.
+    morans_i: Moran's I of each unit's image.
+    p_values: chance of so large an autocorrelation in pixels of random order.
+    q_values: the same, corrected for the number of images looked at in the whole audit.
+    structured: whether q is at most the audit's alpha.
+    match: with references, whom each unit resembles.
+    match_q: its p-values corrected likewise; None without references.
+    matched: whether that is at most the audit's alpha; None without references.
+  """
+
+  source: str
+  attack: str
+  what: str
+  layout: str
+  images: Float[np.ndarray, "s h w c"]
+  kept: Int[np.ndarray, " s"]
+  morans_i: Float[np.ndarray, " u"]
+  p_values: Float[np.ndarray, " u"]
+  q_values: Float[np.ndarray, " u"]
+  structured: Bool[np.ndarray, " u"]
+  match: Match | None = None
+  match_q: Float[np.ndarray, " u"] | None = None
+  matched: Bool[np.ndarray, " u"] | None = None
+
+
+class Audit(NamedTuple):
+  """All that was found in a model's weights.
+
+  Attributes:
+    tensors: every tensor, in natural order of the names.
+    findings: what was recovered; class images before units, those before filters.
+    image_shape: height, width and channels.
+    alpha: the share of false alarms that the tests allow.
+    references: what the images were compared with, where there was something.
+    measures: by attack and measure, the mean over classes, as the studies have them; empty where
+      the references are not one class each of the model.
+    notes: what was not looked at and why, and what a reader must know.
+  """
+
+  tensors: tuple[Tensor, ...]
+  findings: tuple[Finding, ...]
+  image_shape: tuple[int, int, int]
+  alpha: float
+  references: References | None = None
+  measures: dict[str, dict[str, float]] = {}  # noqa: RUF012 (of a NamedTuple; never changed)
+  notes: tuple[str, ...] = ()
+
+  @property
+  def structure(self) -> bool:
+    """Whether any image of a class or unit has structure that noise has not."""
+    return any(f.structured.any() for f in self.findings if f.what != "filter")
+
+  @property
+  def match(self) -> bool | None:
+    """Whether any of them resembles somebody beyond chance; None without references."""
+    if self.references is None:
+      return None
+    return any(f.matched.any() for f in self.findings if f.matched is not None)
