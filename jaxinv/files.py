@@ -53,4 +53,5 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def sha256(path: Path) -> str:
   """The SHA-256 of a file's contents."""
-  return hashlib.sha256(path.read_bytes()).hexdigest()
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,6 +34,7 @@ _OWN = (
   *("metrics.csv", "summary.json", "history.npz", "splits.npz", "trajectory.npz"),
   *("cells.csv", "paired.csv", "photographs.csv", "logits"),
   *("report.html", "benchmark.json", "benchmark.csv", "verdict.txt", "pose.json"),
+  *("audit.json", "recovered.npz", "power.csv"),
   *("recovered", "weights", "figures", CHECKPOINTS),
   "config.json",  # Last: what is left of a removal that was cut short still tells its settings.
 )
@@ -106,12 +107,8 @@ def open_folder(
     InputError: the folder cannot be written, holds a complete run or one of other settings, or
       another process is at work in it.
   """
-  earlier = _read_config(out_dir, overwrite)
+  earlier = check_folder(out_dir, overwrite)
   if earlier is not None and not overwrite:
-    if earlier.get("complete"):
-      raise InputError(
-        f"{out_dir} holds a complete run: give --overwrite to replace it, or another --out_dir"
-      )
     _refuse_difference(out_dir, earlier, config, free_flags)
   if earlier is None and not overwrite and (out_dir / CHECKPOINTS).exists():
     raise InputError(
@@ -131,6 +128,16 @@ def open_folder(
       f"cannot write to the folder {out_dir} ({error.strerror}): give another --out_dir"
     ) from error
   return earlier is not None and not overwrite
+
+
+def check_folder(out_dir: Path, overwrite: bool) -> dict | None:
+  """Raises InputError where a complete run is not to be replaced; returns the configuration."""
+  earlier = _read_config(out_dir, overwrite)
+  if earlier is not None and not overwrite and earlier.get("complete"):
+    raise InputError(
+      f"{out_dir} holds a complete run: give --overwrite to replace it, or another --out_dir"
+    )
+  return earlier
 
 
 def join_folder(out_dir: Path, config: dict, free_flags: Sequence[str] = ()) -> None:

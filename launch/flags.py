@@ -337,17 +337,25 @@ def values(f: flags.FlagValues) -> dict[str, Any]:
   return {name: f[name].value for name in sorted(f) if name not in ("help", "?")}
 
 
-def run(main: Callable[[], None], f: flags.FlagValues, about: str, argv: Sequence[str]) -> int:
+def run(
+  main: Callable[[], int | None],
+  f: flags.FlagValues,
+  about: str,
+  argv: Sequence[str],
+  resumes: bool = True,
+) -> int:
   """Runs a command: parses its flags, and turns what may go wrong into one line and a status.
 
   Args:
-    main: the command.
+    main: the command; returns an exit status of its own, or nothing.
     f: its flags.
     about: its help text.
     argv: the arguments, without the program's name.
+    resumes: whether the command goes on where it was stopped.
 
   Returns:
-    The exit status: 0 done, 1 for what the user got wrong, 130 stopped by a signal.
+    The exit status: 0 done, 1 for what the user got wrong, 130 stopped by a signal, or the
+    command's own.
   """
   try:
     if any(re.fullmatch(r"--?(help|helpfull|helpshort|h|\?)", argument) for argument in argv):
@@ -362,7 +370,7 @@ def run(main: Callable[[], None], f: flags.FlagValues, about: str, argv: Sequenc
     _check_numbers(f)
     _configure_jax(f)
     with _term_interrupts():
-      main()
+      return main() or 0
   except BrokenPipeError:
     # Whoever read what is printed has gone; the run's files are what counts.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -370,7 +378,8 @@ def run(main: Callable[[], None], f: flags.FlagValues, about: str, argv: Sequenc
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
   except (Stopped, KeyboardInterrupt) as stop:
-    print(f"{str(stop) or 'stopped'}; the same command goes on from there", file=sys.stderr)
+    again = "goes on from there" if resumes else "starts anew"
+    print(f"{str(stop) or 'stopped'}; the same command {again}", file=sys.stderr)
     return STOPPED
   return 0
 

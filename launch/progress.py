@@ -31,6 +31,10 @@ class ProgressBar:
     """Notes that `amount` of the work was done, and says what is being worked on."""
     self._bar.update(self._task, description=text, advance=amount)
 
+  def reached(self, text: str, done: int, total: int) -> None:
+    """The same for work that tells by itself how much is done, and how much there is."""
+    self._bar.update(self._task, description=text, completed=done, total=total)
+
   def working(self, text: str) -> None:
     """Says what is being worked on that has no measure of its own."""
     self._bar.update(self._task, description=text)
