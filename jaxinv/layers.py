@@ -215,7 +215,7 @@ def class_weights(
   product, *others = find_kernels(branch, num_features, num_classes)
   for kernel in others:
     product = product @ kernel
-  return product.T
+  return jnp.asarray(product.T)
 
 
 def dense_logits(
