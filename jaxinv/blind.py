@@ -1,8 +1,9 @@
 """Does a recovered vector look like an image rather than noise? Told with nothing to compare it to.
 
 Neighbouring pixels of an image are alike, those of noise are not: Moran's I, tested against random
-permutations of the pixels. Tested are the pixels' ranks, so that one null serves all images of a
-shape, whatever their values are distributed like.
+permutations of the pixels. Tested are ranks, so that one null serves all images of a shape,
+whatever their values are distributed like: of the pixels, and of their distances from the mean,
+which tell where training moved weights at all even if bright and dark alternate there.
 """
 
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ class BlindScores(NamedTuple):
 
   Attributes:
     morans_i: Moran's I of each image's pixel values.
-    p_values: the chance that pixels in random order look as much like an image, or more.
+    p_values: the chance that pixels in random order look as much like an image, or more; see
+      `blind_scores`.
   """
 
   morans_i: Float[np.ndarray, " u"]
@@ -130,11 +132,14 @@ def blind_scores(
 ) -> BlindScores:
   """Scores images for looking like images, each by itself: a one-sided permutation test.
 
-  The statistic is Moran's I of the ranks of the pixels within their channel, ties in random order.
-  Where pixels are exchangeable and channels independent, as after any of the usual initialisers,
+  The statistics are Moran's I of the ranks of the pixels within their channel, and of the ranks of
+  their distances from the channel's mean; ties in random order. Where pixels are exchangeable and
+  channels independent, as after any of the usual initialisers, for each of them
   p = (1 + number of draws of the null that reach it) / (draws + 1) is valid for images of any size
   and values. Where less than ten draws reach it, p is the upper tail of the normal with the null's
-  exact mean and variance, but no more than the smallest p that draws alone give.
+  exact mean and variance, but no more than the smallest p that draws alone give. The smaller p of
+  the two statistics, corrected for there being two (Sidak 1967: 1 - (1 - p)^2, exact where they are
+  independent and too large where they go together), is the image's.
 
   That tail against 0.8 to 8 million permutations: where p is 1e-3 it says 0.91e-3 for 8 x 8 pixels,
   0.96e-3 for 13 x 11 and 0.98e-3 for 112 x 92; where p is 1e-4 it says 0.87e-4, 0.85e-4 and
@@ -155,13 +160,20 @@ def blind_scores(
   """
   if images.shape[1:] != null.shape:
     raise ValueError(f"images of {images.shape[1:]} against a null of {null.shape}")
-  rng, values, p_values = np.random.default_rng(seed), np.zeros(len(images)), np.ones(len(images))
+  # A source of ties for each statistic, so that it does not matter how images are cut into parts.
+  rngs = [np.random.default_rng((seed, i)) for i in range(2)]
+  values, p_values = np.zeros(len(images)), np.ones(len(images))
   for part in _parts(images):
     pixels = _scaled(images[part])
-    values[part] = _autocorrelation(_centred(pixels), images.shape[1:3])
-    observed = _autocorrelation(_rank(pixels, rng), images.shape[1:3])
+    centred = _centred(pixels)
+    values[part] = _autocorrelation(centred, images.shape[1:3])
+    each = [
+      _p_values(_autocorrelation(_rank(it, rng), images.shape[1:3]), null)
+      for it, rng in zip((pixels, np.abs(centred)), rngs, strict=True)
+    ]
+    least = np.minimum(*each)
     varied = (pixels != pixels[..., :1]).any((1, 2))
-    p_values[part] = np.where(varied, _p_values(observed, null), 1.0)
+    p_values[part] = np.where(varied, least * (2 - least), 1.0)
   return BlindScores(values, p_values)
 
 

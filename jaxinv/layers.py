@@ -32,8 +32,8 @@ def find_kernels(
   """Finds the kernels that lead from the inputs to the classes, in any pytree of parameters.
 
   Two-dimensional leaves are tried in the natural order of their paths (`Dense_2` before
-  `Dense_10`); each must take up where the one before it ended, as [in, out] or, as PyTorch keeps
-  them, [out, in].
+  `Dense_10`), those passed over once more; each must take up where the one before it ended, as
+  [in, out] or, as PyTorch keeps them, [out, in].
 
   Args:
     params: any pytree; leaves that are not matrices (biases, scales) are passed over.
@@ -113,15 +113,21 @@ def plan_layers(
   matrices = [i for i in order if len(shapes[i][1]) == 2]
   chain, width = [], num_features
   transposed = _is_transposed([shapes[i][1] for i in matrices], num_features)
-  for i in matrices:
-    shape = shapes[i][1]
-    if width not in shape:
-      continue
-    # A square kernel says nothing of its orientation: it has that of the others.
-    if shape[0] != shape[1]:
-      transposed = shape[0] != width
-    chain.append((i, transposed))
-    width = shape[0] if transposed else shape[1]
+  left, before = matrices, None
+  # Once more for what stands before its inputs: Flax counts layers as they are made, and in
+  # `Dense(k)(relu(Dense(u)(x)))` the last is made first.
+  while before is None or (left != before and width != num_classes):
+    before = left
+    for i in before:
+      shape = shapes[i][1]
+      if width not in shape:
+        continue
+      # A square kernel says nothing of its orientation: it has that of the others.
+      if shape[0] != shape[1]:
+        transposed = shape[0] != width
+      chain.append((i, transposed))
+      left = [j for j in left if j != i]
+      width = shape[0] if transposed else shape[1]
   if not chain or (num_classes is not None and width != num_classes):
     raise InputError(_no_chain([shapes[i] for i in order], num_features, num_classes))
   return _add_biases(chain, shapes, order)

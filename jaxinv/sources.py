@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from jaxinv.errors import InputError
 from jaxinv.findings import Tensor
-from jaxinv.formats.read import Stored
+from jaxinv.formats.stored import Stored
 from jaxinv.layers import natural, plan_layers
 
 ImageShape = tuple[int, int, int]
@@ -143,7 +143,7 @@ def possible_layouts(image_shape: ImageShape, layout: str) -> tuple[str, ...]:
 
 
 class _Chain(NamedTuple):
-  """Dense layers from the pixels on, and whether nothing else stands in their branch."""
+  """Dense layers from the pixels on, and whether nothing in their branch takes what they give."""
 
   links: tuple[Link, ...]
   whole: bool
@@ -169,8 +169,9 @@ def _find_chains(shapes: Mapping[str, tuple[int, ...]], pixels: int) -> dict[str
       kernels = {link.kernel for link in links}
       rivals = any(it in branch and it not in kernels for it in matrices)
       if links[0].kernel == name and not rivals and not _returns(links, shapes, pixels):
-        others = [it for it, shape in branch.items() if len(shape) > 1 and it not in kernels]
-        chains[name] = _Chain(links, not others)
+        last = shapes[links[-1].kernel][0 if links[-1].transposed else 1]
+        takers = [it for it in branch if len(shapes[it]) > 1 and last in shapes[it]]
+        chains[name] = _Chain(links, set(takers) <= kernels)
         break
   return chains
 

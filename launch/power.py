@@ -61,7 +61,7 @@ _UNUSED = ("save_seeds", "record_every", "normalize", "checkpoint_seconds")
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
   argv = sys.argv[1:] if argv is None else argv
-  return shared.run(_main, FLAGS, __doc__, argv)
+  return shared.run(_main, FLAGS, __doc__, argv, resumes=False)
 
 
 def _main() -> None:

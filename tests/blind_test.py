@@ -153,19 +153,19 @@ def test_large_images_take_fewer_draws(monkeypatch):
 
 
 def test_p_falls_as_autocorrelation_rises_with_no_jump_at_the_tail(null):
-  """Of images that are ranks already, what is tested is the I that is shown."""
+  """Of images that are ranks already, the first statistic is the I that is shown."""
   rng = np.random.default_rng(6)
   mixed = np.linspace(0, 2, 2000)[:, None, None, None] * smooth(SHAPE, 2000)
   mixed += rng.standard_normal(mixed.shape)
   ranks = mixed.reshape(2000, -1).argsort(1).argsort(1).reshape(mixed.shape).astype(np.float32)
-  found = blind.blind_scores(ranks, null)
-  order = np.argsort(found.morans_i)
-  p_values = found.p_values[order]
+  observed = blind.morans_i(ranks)
+  order = np.argsort(observed)
+  p_values = blind._p_values(observed, null)[order]
   assert (np.diff(p_values) <= 0).all()
   assert p_values[0] > 0.3 and 0 < p_values[-1] < 1e-50
   # Where the tail takes over, both say much the same.
   near = (p_values > 2e-4) & (p_values < 5e-3)
-  z = (found.morans_i[order] - null.mean) / null.deviation
+  z = (observed[order] - null.mean) / null.deviation
   assert near.sum() > 20
   ratio = p_values[near] / stats.norm.sf(z[near])
   assert ((ratio > 0.5) & (ratio < 2)).all()
@@ -175,7 +175,7 @@ def test_p_is_never_zero():
   y, x = np.mgrid[:112, :92]
   null = blind.permutation_null((112, 92, 1), 99)
   found = blind.blind_scores((x + 100.0 * y)[None, ..., None], null)
-  np.testing.assert_array_equal(found.p_values, [1e-300])
+  np.testing.assert_allclose(found.p_values, [2e-300])
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 1), (2, 4, 1)])
@@ -185,7 +185,7 @@ def test_tiny_images_are_tested_exactly(shape):
   images = np.array(list(everything), np.float32).reshape(-1, *shape)
   found = blind.blind_scores(images, blind.permutation_null(shape))
   for level in (0.01, 0.05, 0.2):
-    assert (found.p_values <= level).mean() <= level + 0.01
+    assert (found.p_values <= level).mean() <= level + 0.015
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (13, 11, 1)])
@@ -236,7 +236,9 @@ def test_random_weights_raise_the_nominal_share_of_false_alarms(null, name):
   found = blind.blind_scores(weights.astype(np.float32), null)
   for level in (0.01, 0.05, 0.5):
     alarms = int((found.p_values <= level).sum())
-    assert stats.binomtest(alarms, NUM_UNITS, level).pvalue > 1e-3, (level, alarms)
+    # Of two values only, those and their distances from the mean are the same test: too few alarms.
+    side = "greater" if name == "signs" else "two-sided"
+    assert stats.binomtest(alarms, NUM_UNITS, level, side).pvalue > 1e-3, (level, alarms)
   assert (blind.benjamini_hochberg(found.p_values) <= 0.05).mean() <= 0.05
 
 
@@ -278,7 +280,18 @@ def test_structure_of_the_opposite_kind_is_no_alarm(null):
   y, x = np.mgrid[:28, :28]
   noise = np.random.default_rng(14).standard_normal((20, *SHAPE))
   found = blind.blind_scores(noise + ((x + y) % 2)[None, ..., None], null)
-  assert (found.p_values > 0.5).all()
+  assert (blind.benjamini_hochberg(found.p_values) > 0.2).all()
+  assert (found.morans_i < -0.1).all()
+
+
+def test_where_training_moved_weights_is_structure_though_neighbours_are_unlike(null):
+  """A disc of noise on a quiet ground, as digits leave it: its pixels' values tell nothing."""
+  y, x = np.mgrid[:28, :28]
+  disc = ((y - 14) ** 2 + (x - 14) ** 2 < 60)[None, ..., None]
+  noise = np.random.default_rng(17).standard_normal((200, *SHAPE))
+  found = blind.blind_scores(noise * (0.2 + disc), null)
+  assert (blind.benjamini_hochberg(found.p_values) <= 0.01).all()
+  assert np.abs(found.morans_i).mean() < 0.1
 
 
 def test_images_are_scored_alike_however_they_are_cut_into_parts(null, monkeypatch):

@@ -219,6 +219,14 @@ def test_dense_logits_map_over_models_and_have_the_models_gradient():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
 
 
+def test_layers_made_in_one_expression_are_found_in_the_order_of_their_widths():
+  """In `Dense(3)(relu(Dense(5)(x)))` Flax makes the last layer first, and calls it Dense_0."""
+  rng = np.random.default_rng(0)
+  first, last = rng.standard_normal((12, 5)), rng.standard_normal((5, 3))
+  params = {"Dense_0": {"kernel": last}, "Dense_1": {"kernel": first}}
+  np.testing.assert_allclose(class_weights(params, 12), (first @ last).T, rtol=1e-5)
+
+
 def test_a_vector_is_a_layers_bias_only_beside_its_kernel_and_as_long_as_its_outputs():
   kernel, bias = normal(12, CLASSES), normal(CLASSES)
   params = {"a": {"bias": bias}, "b": {"kernel": kernel, "scale": normal(12)}}

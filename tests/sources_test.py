@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxinv.errors import InputError
-from jaxinv.formats.read import Stored
+from jaxinv.formats.stored import Stored
 from jaxinv.sources import LAYOUTS, Link, as_images, find_sources, possible_layouts
 
 SHAPE = (6, 5, 1)  # 30 values.
@@ -73,8 +73,10 @@ def test_a_decoder_and_a_second_model_are_not_taken_for_later_layers():
 
 
 def test_a_dense_layer_before_something_else_holds_units():
-  told, _ = found({"m/a/kernel": (30, 7), "m/conv/kernel": (3, 3, 2, 8)})
+  told, _ = found({"m/a/kernel": (30, 7), "m/conv/kernel": (3, 3, 7, 8)})
   assert told == [("m/a/kernel", "unit", ["m/a/kernel"])]
+  told, _ = found({"m/a/kernel": (30, 7), "m/table": (3, 11)})
+  assert told == [("m/a/kernel", "class", ["m/a/kernel"])]
 
 
 @pytest.mark.parametrize(
