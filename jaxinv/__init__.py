@@ -3,7 +3,9 @@
 What most people need; the modules hold the rest.
 """
 
+from jaxinv.auditing import audit
 from jaxinv.data.att import load_att
+from jaxinv.data.folder import load_references
 from jaxinv.data.synthetic import synthetic_faces
 from jaxinv.errors import InputError
 from jaxinv.outcome import run, summarize
@@ -17,7 +19,9 @@ __all__ = [
   "InputError",
   "Release",
   "Settings",
+  "audit",
   "load_att",
+  "load_references",
   "run",
   "summarize",
   "synthetic_faces",

@@ -47,7 +47,8 @@ _KINDS = (
 )
 _READING = (
   "**Moran's I** is how alike neighbouring pixels are: near 0 in noise, near 1 in a smooth image. "
-  "Structure is found where it is larger than in the same pixels in random order.",
+  "Structure is found where it is larger than in the same pixels in random order; or where that "
+  "is so of the pixels' distances from their mean, which tell where training moved weights at all.",
   "**Resemblance** is the correlation with a person's mean image, both less what all people have "
   "in common: 1 is a perfect copy up to brightness and contrast, 0 nothing; it is negative where a "
   "hidden unit holds the face as a negative. It counts where somebody stands out more than anybody "

@@ -29,10 +29,8 @@ def verdict(audit: Audit) -> list[str]:
   if not structured:
     return _nothing_to_judge(audit)
   if audit.match:
-    head = f"The weights show {'people' if audit.references.grouped else 'reference images'}"
     return [
-      f"{head}: {_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance.",
-      f"They show {_people_seen(audit, matched)}. {_seen_with(matched)}",
+      *_shown(audit, matched),
       f"Image-like structure is in {_listed(tally.text for tally in structured)}.",
     ]
   unlike = f"none resembles any of {_whom(audit)} beyond chance" if audit.references else ""
@@ -46,6 +44,28 @@ def verdict(audit: Audit) -> list[str]:
     f"No structure was found: {_subject(structured, 'look')} like an image, not like noise{rest}.",
     "That is no proof that there is none: see what was not looked at.",
   ]
+
+
+def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
+  """Whom the weights show, one by one or all together."""
+  head = f"The weights show {'people' if audit.references.grouped else 'reference images'}"
+  sentences = []
+  if any(tally.flagged for tally in matched):
+    sentences = [
+      f"{head}: {_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance.",
+      f"They show {_people_seen(audit, matched)}. {_seen_with(matched)}",
+    ]
+  if attack := audit.identifying:
+    num = len(audit.references.people)
+    own = round(audit.measures[attack]["identification"] * num)
+    needs = KNOWLEDGE.get(attack, "more than the weights")
+    verb = "is" if own == 1 else "are"
+    text = (
+      f"{own} of {num} class images {verb} closest to the references of their own class, where "
+      f"chance makes that 1 of {num} ({attack}, which needs {needs})."
+    )
+    sentences.append(text if sentences else f"{head}: {text}")
+  return sentences
 
 
 def _nothing_to_judge(audit: Audit) -> list[str]:

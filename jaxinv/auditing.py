@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jaxinv import extraction, metrics
 from jaxinv.blind import benjamini_hochberg, blind_scores, permutation_null
 from jaxinv.errors import InputError
 from jaxinv.extraction import Held, Task
 from jaxinv.findings import Audit, Finding, Match, References
-from jaxinv.resemblance import person_means, resemble
+from jaxinv.resemblance import FEWEST_PEOPLE, person_means, resemble
 from jaxinv.sources import ImageShape, find_sources
 from jaxinv.types import Params
 
 _KEPT = 1024  # Images of a finding that are kept; of more, the clearest.
-_FEWEST_PEOPLE = 5  # Among fewer nobody can stand out.
 
 
 def audit(
@@ -75,10 +75,10 @@ def audit(
   sources, listed = find_sources(held.tensors, shape, layout)
   extraction.check_companions(held)
   tasks, notes = extraction.plan(sources, held, attacks)
-  if references is not None and len(references.people) < _FEWEST_PEOPLE:
+  if references is not None and len(references.people) < FEWEST_PEOPLE:
     notes.append(
       f"The references are of {len(references.people)} people: nobody can stand out from so few, "
-      f"so no match can be found; give at least {_FEWEST_PEOPLE}."
+      f"so no match can be found; give at least {FEWEST_PEOPLE}."
     )
   null = cache(lambda shape: permutation_null(shape, seed=seed))
   layout_of = cache(partial(extraction.choose_layout, held))
@@ -93,14 +93,20 @@ def audit(
     compared = references if task.source.what != "filter" else None
     noise = null(task.source.image_shape)
     found.append(_examine(task, held, layout_of(task.source), noise, compared, advance))
+  measures, order = _measures(found, references)
   return Audit(
     tensors=tuple(listed),
     findings=tuple(_corrected(found, alpha)),
     image_shape=shape,
     alpha=alpha,
     references=references,
-    measures=_measures(found, references),
-    notes=(*notes, *_layout_notes(found, shape, layout), *(references.notes if references else ())),
+    measures=measures,
+    notes=(
+      *notes,
+      *order,
+      *_layout_notes(found, shape, layout),
+      *(references.notes if references else ()),
+    ),
   )
 
 
@@ -182,27 +188,48 @@ def _correct(p_values: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.ndarr
 
 def _measures(
   found: Sequence[Finding], references: References | None
-) -> dict[str, dict[str, float]]:
-  """The studies' measures, where there are references of as many people as there are classes."""
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+  """The studies' measures, where there are as many people as classes; and in which order they are.
+
+  A model's classes may be people in natural order or, as PyTorch's ImageFolder has them, in that of
+  the alphabet: the order in which more classes are closest to their own person is taken.
+  """
   if references is None or not references.grouped:
-    return {}
-  means = person_means(references).astype(np.float32)
-  return {
-    finding.attack: _measure(finding.images, means)
-    for finding in found
-    if finding.what == "class" and len(finding.morans_i) == len(finding.kept) == len(means)
+    return {}, []
+  means = jnp.asarray(person_means(references), jnp.float32)
+  classes = [it for it in found if it.what == "class" and len(it.kept) == len(it.morans_i)]
+  classes = [it for it in classes if len(it.images) == len(means)]
+  if not classes:
+    return {}, []
+  given = tuple(range(len(means)))
+  orders = {
+    "the references": given,
+    "the alphabet": tuple(sorted(given, key=references.people.__getitem__)),
   }
+  orders = {order: name for name, order in reversed(orders.items())}  # Each order once.
+  tried = {
+    order: {it.attack: _measure(it.images, means[jnp.array(order)], len(orders)) for it in classes}
+    for order in orders
+  }
+  best = max(tried, key=lambda order: max(it["identification"] for it in tried[order].values()))
+  notes = [f"The classes were taken to be in the order of {orders[best]}; --classes gives another."]
+  return tried[best], notes
 
 
 def _measure(
-  images: Float[np.ndarray, "k h w c"], means: Float[np.ndarray, "k h w c"]
+  images: Float[np.ndarray, "k h w c"], means: Float[Array, "k h w c"], tries: int
 ) -> dict[str, float]:
   """Means over classes; of images with several channels, the mean over channels too."""
-  channels = range(images.shape[-1])
-  each = [metrics.measure(images[..., i], means[..., i]) for i in channels]
+  from scipy.stats import binom  # Half a second to import.
+
+  images = jnp.asarray(images)
+  each = [metrics.measure(images[..., i], means[..., i]) for i in range(images.shape[-1])]
   values = {name: float(np.mean([it[name] for it in each])) for name in each[0]}
-  flat = [x.reshape(*x.shape[:2], -1) for x in (images, means)]
-  return values | {"identification": float(metrics.identification(*flat))}
+  own = metrics.identified(*(x.reshape(*x.shape[:2], -1) for x in (images, means)))
+  # Were it nothing to do with people, one class in k would be closest to its own.
+  chance = binom.sf(int(own.sum()) - 1, len(own), 1 / len(own))
+  values["identification"] = float(own.mean())
+  return values | {"identification_p": min(1.0, tries * float(chance))}
 
 
 def _layout_notes(found: Sequence[Finding], shape: ImageShape, layout: str) -> list[str]:

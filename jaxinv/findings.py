@@ -76,7 +76,7 @@ class Finding(NamedTuple):
     images: as recovered, not normalised, of the units `kept`.
     kept: which units, in rising order; all of them where they are not too many, else the clearest.
     morans_i: Moran's I of each unit's image.
-    p_values: chance of so large an autocorrelation in pixels of random order.
+    p_values: chance of so large an autocorrelation in pixels of random order, see `blind`.
     q_values: the same, corrected for the number of images looked at in the whole audit.
     structured: whether q is at most the audit's alpha.
     match: with references, whom each unit resembles.
@@ -108,8 +108,9 @@ class Audit(NamedTuple):
     image_shape: height, width and channels.
     alpha: the share of false alarms that the tests allow.
     references: what the images were compared with, where there was something.
-    measures: by attack and measure, the mean over classes, as the studies have them; empty where
-      the references are not one class each of the model.
+    measures: by attack and measure, the mean over classes, as the studies have them, and
+      `identification_p`: the chance that so many classes are closest to their own person, if each
+      were as close to anybody. Empty where there are not as many people as classes.
     notes: what was not looked at and why, and what a reader must know.
   """
 
@@ -128,7 +129,18 @@ class Audit(NamedTuple):
 
   @property
   def match(self) -> bool | None:
-    """Whether any of them resembles somebody beyond chance; None without references."""
+    """Whether any of them resembles somebody beyond chance, or all together do.
+
+    None without references.
+    """
     if self.references is None:
       return None
-    return any(f.matched.any() for f in self.findings if f.matched is not None)
+    one = any(f.matched.any() for f in self.findings if f.matched is not None)
+    return one or self.identifying is not None
+
+  @property
+  def identifying(self) -> str | None:
+    """The attack by which more classes are closest to their own person than chance explains."""
+    chances = {attack: it.get("identification_p", 1.0) for attack, it in self.measures.items()}
+    best = min(chances, key=chances.__getitem__, default=None)
+    return best if best and chances[best] * len(chances) <= self.alpha else None

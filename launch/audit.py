@@ -139,7 +139,7 @@ def _main(argv: Sequence[str]) -> int:
     bar.working("drawing")
     config = results.configuration("launch.audit", shared.values(FLAGS), None)
     config |= {"weights": [_described(path) for path in _paths()]}
-    results.open_folder(out_dir, config, FLAGS.overwrite, shared.values(FLAGS))
+    results.open_folder(out_dir, config, FLAGS.overwrite, list(config["flags"]))
     with results.working_in(out_dir):
       page = _write(out_dir, found, config, shlex.join(["python", "-m", "launch.audit", *argv]))
       results.finish(out_dir, config)

@@ -115,7 +115,7 @@ def test_the_order_of_the_classes_can_be_given(files, tmp_path):
   assert run(files, tmp_path / "b", people, f"--classes={','.join(names[::-1])}") == 0
   right, wrong = (json.loads((tmp_path / it / "audit.json").read_text()) for it in "ab")
   assert right["measures"]["reshape"]["identification"] > 0.9
-  assert wrong["measures"]["reshape"]["identification"] < 0.1
+  assert wrong["measures"]["reshape"]["identification"] < 0.5
   # Who is seen does not depend on the order in which the people are named.
   seen = [[u["person"] for u in it["findings"][0]["units"]] for it in (right, wrong)]
   assert sorted(seen[0]) == sorted(seen[1])

@@ -118,8 +118,9 @@ def _check_gzip(dataset: Any, file_size: int) -> None:
   size = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
   # A checksum below gzip is inside.
   size += 4 * filters[: filters.index(_GZIP)].count(_CHECKSUM)
-  for i in range(dataset.id.get_num_chunks()):
-    chunk = dataset.id.get_chunk_info(i)
+  chunks = []
+  dataset.id.chunk_iter(chunks.append)  # Asked for one by one, each would be searched for.
+  for chunk in chunks:
     if chunk.filter_mask & 1 << filters.index(_GZIP):
       continue
     if chunk.size > file_size:

@@ -46,9 +46,12 @@ def read(path: Path) -> Iterator[tuple[str, Stored]]:
   with open(path, "rb") as file:
     length = int.from_bytes(file.read(8), "little")
     if length > size - 8:
-      raise InputError(f"its header is said to take {length:,} bytes, more than the file has")
+      raise InputError(
+        f"its header is said to take {length:,} bytes, more than the file has; save or fetch it "
+        "again"
+      )
     if length > MAX_HEADER:
-      raise InputError(f"its header takes {length:,} bytes, more than {MAX_HEADER:,}")
+      raise InputError(f"its header takes {length:,} bytes, too many; give it in parts")
     header = json.loads(file.read(length), object_pairs_hook=_without_doubles)
   if not isinstance(header, dict):
     raise InputError("its header is no table of tensors")
@@ -58,12 +61,17 @@ def read(path: Path) -> Iterator[tuple[str, Stored]]:
   for name, dtype, shape, start, stop in sorted(entries, key=lambda entry: entry[3:]):
     # No gap and no overlap: each byte belongs to one tensor, so nothing is there unseen.
     if start != reached or stop - start != count_bytes(name, shape, dtype):
-      raise InputError(f"{printable(name)} lies at {start:,}..{stop:,}, where it cannot be")
+      raise InputError(
+        f"{printable(name)} lies at {start:,}..{stop:,}, where it cannot be; save or fetch it again"
+      )
     reached = stop
     load = partial(map_array, path, shape, dtype, 8 + length + start)
     yield name, Stored(shape, dtype, load)
   if 8 + length + reached != size:
-    raise InputError(f"its tensors end at byte {8 + length + reached:,}, the file at {size:,}")
+    raise InputError(
+      f"its tensors end at byte {8 + length + reached:,}, the file at {size:,}; save or fetch it "
+      "again"
+    )
 
 
 def _entry(name: str, entry: Any) -> tuple:

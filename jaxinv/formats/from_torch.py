@@ -1,8 +1,8 @@
 """PyTorch's .pt and .pth, read by PyTorch's own `weights_only` unpickler, where it is installed.
 
 That unpickler runs no code of the file's, but it calls some functions that a file may misuse to
-take memory or time. So a file is first looked through, without unpickling, for what it names:
-only what dicts of tensors need is let pass.
+take memory or time: `bytearray` or a storage of any size. So a file is first looked through,
+without unpickling, for what it names: only what dicts of tensors need is let pass.
 """
 
 import io
@@ -92,7 +92,8 @@ def _check_globals(file: io.BufferedIOBase) -> None:
     if not _HARMLESS.fullmatch(str(named)):
       thing = printable(str(named).replace(" ", "."))
       raise InputError(
-        f"holds {thing}, which only unpickling would read; save the state_dict() of its model alone"
+        f"holds {thing}, which tensors of the usual types do not need and which may do harm; save "
+        "the state_dict() of its model alone"
       )
 
 

@@ -1,6 +1,7 @@
 """Reads weights from a file of any known format, which is found by its content."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 
 from jaxinv.errors import InputError
@@ -21,7 +22,7 @@ _KNOWN = (
   "safetensors, numpy .npz and .npy, Flax msgpack, PyTorch .pt and .pth, Keras .weights.h5 and "
   "other HDF5, and an Orbax checkpoint folder"
 )
-_Reader = Callable[[Path], Iterator[tuple[str, Stored]]]
+_Reader = Callable[[Path], Generator[tuple[str, Stored], None, None]]
 
 
 def read_weights(path: Path) -> dict[str, Stored]:
@@ -45,7 +46,9 @@ def read_weights(path: Path) -> dict[str, Stored]:
     if path.is_dir():
       folder = from_orbax.find(path)
       return collect(path, from_orbax.read(folder), from_orbax.folder_size(folder))
-    return collect(path, _find_reader(path)(path), path.stat().st_size)
+    # Closed also where a tensor is refused: a reader may have the file open.
+    with closing(_find_reader(path)(path)) as found:
+      return collect(path, found, path.stat().st_size)
 
 
 def _find_reader(path: Path) -> _Reader:
@@ -59,18 +62,19 @@ def _find_reader(path: Path) -> _Reader:
   for magic, reader in _MAGIC.items():
     if head.startswith(magic):
       return reader
+  # Before pickles: a header of 640 bytes gives a file the first two bytes of one.
+  if head[8:9] == b"{":
+    return from_safetensors.read
   if from_torch.is_pickle(head):
     raise InputError(
       "is a Python pickle, which would run code of its own; save the weights as .npz or safetensors"
     )
-  if head[8:9] == b"{":
-    return from_safetensors.read
   if from_msgpack.may_be(head):
     return from_msgpack.read
   raise InputError(f"is of no format known here, which are {_KNOWN}")
 
 
-def _read_zip(path: Path) -> Iterator[tuple[str, Stored]]:
+def _read_zip(path: Path) -> Generator[tuple[str, Stored], None, None]:
   """A zip archive is numpy's or PyTorch's: its members tell."""
   with zips.open_zip(path) as archive:
     names = [member.filename for member in archive.infolist()]

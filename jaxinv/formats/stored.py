@@ -100,7 +100,7 @@ def _load(path: Path, name: str, stored: Stored) -> np.ndarray:
     return array
 
 
-def count_bytes(name: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
+def count_bytes(name: str, shape: tuple, dtype: np.dtype) -> int:
   """The bytes of an array, of whose shape nothing is believed.
 
   Args:
@@ -210,7 +210,7 @@ def one_line(where: str) -> Iterator[None]:
   except InputError as error:
     raise InputError(f"{where}: {error}") from error
   except Exception as error:
-    said = printable(" ".join(str(error).split()) or type(error).__name__)
+    said = printable(" ".join(str(error).split()) or type(error).__name__, 200)
     raise InputError(
       f"{where}: cannot be read: damaged or cut short ({said}); save or fetch it again"
     ) from error

@@ -32,10 +32,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
       raise InputError(f"{name} is compressed in a way that numpy does not write; save it anew")
     if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
-      raise InputError(f"{name} lies of its size")
+      raise InputError(f"{name} lies of its size; save or fetch it again")
   # Members that share their bytes are how a small archive unpacks to a huge one.
   if sum(member.compress_size for member in members) > path.stat().st_size:
-    raise InputError("its members are larger than the file together")
+    raise InputError("its members are larger than the file together; save it anew")
   return archive
 
 
@@ -51,7 +51,7 @@ def _check_directory(path: Path) -> None:
     if end[:4] == b"PK\x06\x07" and len(end) == _END.size + _LOCATOR.size:
       start = size - _END.size - _LOCATOR.size - _END64.size
       if start != _LOCATOR.unpack(end[: _LOCATOR.size])[2]:
-        raise InputError("is a zip archive whose end is not where it says")
+        raise InputError("is a zip archive whose end is not where it says; save it anew")
       file.seek(start)
       length = _END64.unpack(file.read(_END64.size))[8]
   if length > MAX_HEADER:
