@@ -60,8 +60,9 @@ _READING = (
 _MEASURES = (
   "Class images against the mean reference image of each class; means over classes. ncc_centred: "
   "correlation with what sets the class apart from all others, 1 is a perfect copy. "
-  "identification: share of classes whose image is closest to their own references. ncc, ssim and "
-  "psnr (dB): likeness to the mean itself, which all classes share in part."
+  "identification: share of classes whose image is closest to their own references, and "
+  "identification_p the chance of so many if it were nobody's. ncc, ssim and psnr (dB): likeness to "
+  "the mean itself, which all classes share in part."
 )
 
 
@@ -132,8 +133,8 @@ def _clearest_section(audit: Audit, folder: Path) -> Section | None:
     caption += " None of these is told from noise; they are the smoothest."
   elif known is not None:
     caption += (
-      " An orange frame: it resembles somebody beyond chance. A blue one: it has structure "
-      "but resembles nobody."
+      " An orange frame: by itself it singles out that person beyond chance. A blue one: it has "
+      "structure, but not so clearly anybody's."
     )
   else:
     caption += " All of these have structure beyond chance."
@@ -165,7 +166,7 @@ def _findings_section(audit: Audit, folder: Path) -> Section | None:
 
 def _findings_table(audit: Audit, shown: Sequence[Finding]) -> Table:
   head = ["tensor", "attack", "the attacker holds", "images", "structured"]
-  head += ["resemble somebody"] * (audit.references is not None) + ["median I"]
+  head += ["single out a person"] * (audit.references is not None) + ["median I"]
   rows = []
   for f in shown:
     num = len(f.morans_i)
@@ -196,10 +197,14 @@ def _part(finding: Finding, flag: str) -> str:
 def _measures_table(audit: Audit) -> Table:
   names = list(dict.fromkeys(name for values in audit.measures.values() for name in values))
   rows = [
-    [attack, *(f"{values[name]:.3f}" if name in values else "" for name in names)]
+    [attack, *(_measured(name, values[name]) if name in values else "" for name in names)]
     for attack, values in audit.measures.items()
   ]
   return Table(_MEASURES, ["attack", *names], rows)
+
+
+def _measured(name: str, value: float) -> str:
+  return f"{value:.1g}" if name.endswith("_p") else f"{value:.3f}"
 
 
 def _unseen_section(audit: Audit) -> Section:
@@ -247,7 +252,7 @@ def _mosaics_section(audit: Audit, folder: Path) -> Section | None:
     caption = f"{finding.source}, {finding.attack}: {which} {plural(finding.what)}."
     # Noise cannot be compressed: at full size so many images would take megabytes.
     pictures.append(_draw(folder, f"images_{i}", figures.all_figure(finding), caption, dpi=75))
-  orange = " Orange frames: it resembles somebody beyond chance." * (audit.references is not None)
+  orange = " Orange frames: it singles out a person beyond chance." * (audit.references is not None)
   text = [f"Blue frames: structure beyond chance.{orange}{_channels(audit)}"]
   if len(shown) < len(audit.findings):
     text.append(f"{len(shown)} of {count(len(audit.findings), 'finding')}, those that tell most.")

@@ -59,6 +59,7 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
     num = len(audit.references.people)
     own = round(audit.measures[attack]["identification"] * num)
     needs = KNOWLEDGE.get(attack, "more than the weights")
+    needs = "the weights alone" if needs == "weights" else needs
     verb = "is" if own == 1 else "are"
     text = (
       f"{own} of {num} class images {verb} closest to the references of their own class, where "
@@ -256,7 +257,7 @@ def summary_lines(audit: Audit) -> list[str]:
     num = len(finding.morans_i)
     counts = [f"{flagged(finding, 'structured')} structured"]
     if finding.matched is not None:
-      counts.append(f"{flagged(finding, 'matched')} resemble somebody")
+      counts.append(f"{flagged(finding, 'matched')} single out a person")
     median = f"median Moran's I {two_digits(np.median(finding.morans_i))}"
     what = finding.what if num == 1 else plural(finding.what)
     counted = f"{num:,} {what}: {', '.join([*counts, median])}"

@@ -18,7 +18,7 @@ from jaxinv.blind import benjamini_hochberg, blind_scores, permutation_null
 from jaxinv.errors import InputError
 from jaxinv.extraction import Held, Task
 from jaxinv.findings import Audit, Finding, Match, References
-from jaxinv.resemblance import FEWEST_PEOPLE, person_means, resemble
+from jaxinv.resemblance import FEWEST_PEOPLE, person_means, prepare, resemble
 from jaxinv.sources import ImageShape, find_sources
 from jaxinv.types import Params
 
@@ -132,13 +132,15 @@ def _examine(
   source = task.source
   morans_i, p_values, matches = np.empty(0), np.empty(0), []
   images, kept = np.empty((0, *source.image_shape), np.float32), np.empty(0, int)
+  people = None if references is None else prepare(references)
   for block in extraction.images(task, held, layout):
     start = len(morans_i)
     scores = blind_scores(block, null, seed=start)
     morans_i = np.concatenate([morans_i, scores.morans_i])
     p_values = np.concatenate([p_values, scores.p_values])
     if references is not None:
-      matches.append(resemble(block, references, two_sided=source.what == "unit"))
+      two_sided = source.what == "unit"  # A hidden unit may hold a face as a negative.
+      matches.append(resemble(block, references, two_sided, people=people))
     images = np.concatenate([images, block])
     kept = np.concatenate([kept, np.arange(start, len(morans_i))])
     chance = p_values[kept]

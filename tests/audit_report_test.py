@@ -167,8 +167,8 @@ def test_the_console_has_a_line_a_finding_and_not_too_many():
   lines = audit_report.summary_lines(audit)
   assert lines[0] == audit_report.verdict(audit)[0]
   assert lines[-2:] == [
-    "  w  reshape  6 classes: 4 structured, 3 resemble somebody, median Moran's I 0.88",
-    "  u  reshape  7 units: 2 structured, 0 resemble somebody, median Moran's I 0.00",
+    "  w  reshape  6 classes: 4 structured, 3 single out a person, median Moran's I 0.88",
+    "  u  reshape  7 units: 2 structured, 0 single out a person, median Moran's I 0.00",
   ]
   many = [plant(3, int(i == 50), what="unit", source=f"w{i}") for i in range(70)]
   lines = audit_report.summary_lines(audit_of(*many))

@@ -280,7 +280,10 @@ def scores_figure(findings: Sequence[Finding]) -> Figure:
   words = ["structure beyond chance", "nothing beyond chance"]
   if compared:
     axes[1].set_xlabel("correlation with the person that stands out most")
-    marks, words = [marks[0], _mark(_MATCHED), marks[1]], [words[0], "resembles somebody", words[1]]
+    marks, words = (
+      [marks[0], _mark(_MATCHED), marks[1]],
+      [words[0], "singles out a person", words[1]],
+    )
   for axis in axes:
     axis.axvline(0, color="black", linewidth=0.8)
     # Noise alone would fill the axis, and look as if it were something.
