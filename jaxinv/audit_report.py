@@ -61,8 +61,8 @@ _MEASURES = (
   "Class images against the mean reference image of each class; means over classes. ncc_centred: "
   "correlation with what sets the class apart from all others, 1 is a perfect copy. "
   "identification: share of classes whose image is closest to their own references, and "
-  "identification_p the chance of so many if it were nobody's. ncc, ssim and psnr (dB): likeness to "
-  "the mean itself, which all classes share in part."
+  "identification_p the chance of so many if it were nobody's. ncc, ssim and psnr (dB): likeness "
+  "to the mean itself, which all classes share in part."
 )
 
 
