@@ -93,8 +93,6 @@ def write_page(out_dir: Path, story: Story) -> Path:
   audit, folder = story.audit, out_dir / "figures"
   first, *more = verdict(audit)
   lead = [f"**{first}** {' '.join(more)}"]
-  if any(finding.what != "filter" for finding in audit.findings):
-    lead.append(meaning_of_alpha(audit))
   sections = [
     _clearest_section(audit, folder),
     _findings_section(audit, folder),
@@ -103,7 +101,7 @@ def write_page(out_dir: Path, story: Story) -> Path:
     _mosaics_section(audit, folder),
     _units_section(audit),
     _tensors_section(audit),
-    Section("How to read this", _READING, folded=True),
+    Section("How to read this", [*_READING, meaning_of_alpha(audit)], folded=True),
     run_section(story.command, story.config),
   ]
   told = [section for section in sections if section]
@@ -218,7 +216,7 @@ def _unseen_section(audit: Audit) -> Section:
     if tensor.use == "none":
       by_reason[tensor.why].append(tensor)
   if not by_reason:
-    return Section("What was not looked at", text)
+    return Section("What was assumed, and what was not looked at", text)
   total = {why: sum(values_of(t.shape) for t in some) for why, some in by_reason.items()}
   reasons = sorted(total, key=lambda why: -total[why])
   rows = [
@@ -229,7 +227,9 @@ def _unseen_section(audit: Audit) -> Section:
   if len(reasons) > _MOST_REASONS:
     caption += f" {count(len(reasons) - _MOST_REASONS, 'reason')} more under Every tensor."
   head = ("why", "tensors", "values", "such as")
-  return Section("What was not looked at", text, tables=[Table(caption, head, rows)])
+  return Section(
+    "What was assumed, and what was not looked at", text, tables=[Table(caption, head, rows)]
+  )
 
 
 def _examples(tensors: Sequence[Tensor]) -> str:

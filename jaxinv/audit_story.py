@@ -9,11 +9,12 @@ import numpy as np
 from jaxinv.figures.audit import plural, two_digits
 from jaxinv.findings import Audit, Finding
 from jaxinv.recover import KNOWLEDGE
+from jaxinv.sources import is_memory
 
 # How the images that the verdict is on are called.
 WORDS = {"class": "class image", "unit": "unit"}
 
-_MOST_LINES = 20  # Findings told of on the console.
+_MOST_LINES, _MOST_NOTES = 20, 6  # Findings and notes told of on the console.
 
 
 def verdict(audit: Audit) -> list[str]:
@@ -32,17 +33,19 @@ def verdict(audit: Audit) -> list[str]:
     return [
       *_shown(audit, matched),
       f"Image-like structure is in {_listed(tally.text for tally in structured)}.",
+      *_beside(audit),
     ]
   unlike = f"none resembles any of {_whom(audit)} beyond chance" if audit.references else ""
   if audit.structure:
     counts = _listed(tally.text for tally in structured)
     rest = f", but {unlike}" if unlike else "; no reference images were given, so whose it is was "
     rest += "" if unlike else "not asked"
-    return [f"The weights hold image-like structure in {counts}{rest}.", _seen_with(structured)]
+    first = f"The weights hold image-like structure in {counts}{rest}."
+    return [first, _seen_with(structured), *_beside(audit)]
   rest = f", and {unlike}" if unlike else ""
   return [
     f"No structure was found: {_subject(structured, 'look')} like an image, not like noise{rest}.",
-    "That is no proof that there is none: see what was not looked at.",
+    "That is no proof that there is none: see what was assumed and what was not looked at.",
   ]
 
 
@@ -115,10 +118,10 @@ class _Tally(NamedTuple):
 
 def _tallies(audit: Audit, flag: str) -> list[_Tally]:
   """For class images and for units, the attack that shows the most; the first of equals."""
-  tallies = []
+  tallies, findings = [], _of_the_model(audit, flag)
   for what in WORDS:
     by_attack = defaultdict(list)
-    for finding in audit.findings:
+    for finding in findings:
       if finding.what == what:
         by_attack[finding.attack].append(finding)
     if not by_attack:
@@ -130,6 +133,29 @@ def _tallies(audit: Audit, flag: str) -> list[_Tally]:
     num = sum(len(finding.morans_i) for finding in by_attack[best])
     tallies.append(_Tally(what, best, totals[best], num, by_attack[best], plain))
   return tallies
+
+
+def _of_the_model(audit: Audit, flag: str) -> list[Finding]:
+  """Findings but those in an optimiser's memories, unless only these show something."""
+  model = [it for it in audit.findings if not is_memory(it.source)]
+  shows = any(flagged(it, flag) for it in model if it.what in WORDS)
+  return model if model and (shows or not _in_memories(audit)) else list(audit.findings)
+
+
+def _in_memories(audit: Audit) -> set[str]:
+  """The tensors of an optimiser's memories that show structure."""
+  return {it.source for it in audit.findings if is_memory(it.source) and flagged(it, "structured")}
+
+
+def _beside(audit: Audit) -> list[str]:
+  """What the file shows beside the weights."""
+  tensors = _in_memories(audit)
+  if not tensors or all(is_memory(it.source) for it in audit.findings):
+    return []
+  held = count(len(tensors), "tensor")
+  return [
+    f"What the optimiser remembers ({held} in the file) shows images too: release none of it."
+  ]
 
 
 def flagged(finding: Finding, flag: str) -> int | None:
@@ -242,7 +268,7 @@ def telling(findings: Sequence[Finding], most: int) -> list[Finding]:
 
 
 def summary_lines(audit: Audit) -> list[str]:
-  """What the command prints at its end: the verdict, what alpha means, and a line a finding.
+  """What the command prints at its end: the verdict, what was assumed, and a line a finding.
 
   Args:
     audit: what was found.
@@ -250,8 +276,10 @@ def summary_lines(audit: Audit) -> list[str]:
   Returns:
     Lines.
   """
-  judged = any(finding.what in WORDS for finding in audit.findings)
-  lines = [*verdict(audit), *([meaning_of_alpha(audit)] if judged else []), coverage(audit)]
+  notes = [f"note: {note}" for note in dict.fromkeys(audit.notes)]
+  if len(notes) > _MOST_NOTES:
+    notes[_MOST_NOTES:] = [f"{count(len(notes) - _MOST_NOTES, 'note')} more in audit.json"]
+  lines = [*verdict(audit), coverage(audit), *notes]
   shown = telling(audit.findings, _MOST_LINES)
   for finding in shown:
     num = len(finding.morans_i)

@@ -73,7 +73,7 @@ def audit(
   if not held.tensors:
     raise InputError("there are no arrays in the parameters: give those of a trained model")
   sources, listed = find_sources(held.tensors, shape, layout)
-  extraction.check_companions(held)
+  held = extraction.with_companions(held)
   tasks, notes = extraction.plan(sources, held, attacks)
   if references is not None and len(references.people) < FEWEST_PEOPLE:
     notes.append(
@@ -104,6 +104,7 @@ def audit(
     notes=(
       *notes,
       *order,
+      *_doubts(found),
       *_layout_notes(found, shape, layout),
       *(references.notes if references else ()),
     ),
@@ -111,8 +112,8 @@ def audit(
 
 
 def _whole_shape(image_shape: Sequence[int]) -> ImageShape:
-  shape = tuple(image_shape)
-  if len(shape) not in (2, 3) or any(int(size) != size or size < 1 for size in shape):
+  shape = tuple(image_shape) if isinstance(image_shape, Sequence) else (image_shape,)
+  if len(shape) not in (2, 3) or any(size != int(size) or size < 1 for size in shape):
     raise InputError(
       f"the image shape is {shape}: give height and width, and channels if there are several"
     )
@@ -208,14 +209,16 @@ def _measures(
     "the references": given,
     "the alphabet": tuple(sorted(given, key=references.people.__getitem__)),
   }
+  if references.ordered:
+    orders = {"--classes": given}
   orders = {order: name for name, order in reversed(orders.items())}  # Each order once.
   tried = {
     order: {it.attack: _measure(it.images, means[jnp.array(order)], len(orders)) for it in classes}
     for order in orders
   }
   best = max(tried, key=lambda order: max(it["identification"] for it in tried[order].values()))
-  notes = [f"The classes were taken to be in the order of {orders[best]}; --classes gives another."]
-  return tried[best], notes
+  note = f"The classes were taken to be in the order of {orders[best]}"
+  return tried[best], [f"{note}{'.' if references.ordered else '; --classes gives another.'}"]
 
 
 def _measure(
@@ -234,6 +237,23 @@ def _measure(
   return values | {"identification_p": min(1.0, tries * float(chance))}
 
 
+def _doubts(found: Sequence[Finding]) -> list[str]:
+  """What makes it doubtful that the user gave what was meant."""
+  notes = []
+  for it in found:
+    if it.attack in ("init_diff", "update_ratio") and not it.images.any():
+      notes.append(
+        f"{it.attack} of {it.source} is 0 everywhere: the weights to compare with are the same."
+      )
+    pixels = it.images[0].size
+    if it.what == "class" and it.attack == "reshape" and len(it.morans_i) > 4 * pixels:
+      notes.append(
+        f"{it.source} was taken for {len(it.morans_i):,} classes of images of {pixels} values: "
+        "should it be the other way round, the image shape is wrong."
+      )
+  return notes
+
+
 def _layout_notes(found: Sequence[Finding], shape: ImageShape, layout: str) -> list[str]:
   """What a reader must know of how pixels were taken to lie."""
   notes = []
@@ -243,6 +263,13 @@ def _layout_notes(found: Sequence[Finding], shape: ImageShape, layout: str) -> l
       f"Images were taken to be flattened as {' and '.join(used)} (slowest axis first), in which "
       "they are smoothest; p-values are multiplied by the number of layouts tried."
     )
+    if shape[0] != shape[1] and any(name.index("w") < name.index("h") for name in used):
+      height, width, channels = shape
+      swapped = ",".join(map(str, (width, height, *([channels] if channels > 1 else []))))
+      notes.append(
+        "So they lie column by column, which few tools do: if what is shown lies on its side, the "
+        f"image shape is {swapped}."
+      )
     if shape[0] == shape[1]:
       notes.append(
         "The images are square: were they flattened column by column, they are shown mirrored "

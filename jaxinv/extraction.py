@@ -74,21 +74,42 @@ def _stored(leaf: Any) -> Stored:
   return Stored(array.shape, array.dtype, lambda: array)
 
 
-def check_companions(held: Held) -> None:
-  """Raises InputError unless the other models have the audited one's tensors."""
-  others = {"the initial weights": held.init, "the previous weights": held.previous}
-  others |= {f"model {i + 1}": peer for i, peer in enumerate(held.peers)}
-  for which, tensors in others.items():
-    for name, stored in held.tensors.items():
-      if tensors is None:
-        continue
-      if name not in tensors:
-        raise InputError(f"there is no tensor {name} in {which}: give those of the same model")
-      if tensors[name].shape != stored.shape:
-        raise InputError(
-          f"{name} is {tensors[name].shape} in {which} and {stored.shape} in the audited model: "
-          "give those of the same model"
-        )
+def with_companions(held: Held) -> Held:
+  """Gives the tensors of the other models the names that they have in the audited one.
+
+  A name may have more or less in front of it, as `model.fc.weight` has before `fc.weight`.
+
+  Raises:
+    InputError: a tensor has none of its name and shape in another model.
+  """
+
+  def aligned(tensors: Mapping[str, Stored] | None, which: str) -> dict[str, Stored] | None:
+    if tensors is None:
+      return None
+    return {
+      name: _counterpart(name, stored, tensors, which) for name, stored in held.tensors.items()
+    }
+
+  return held._replace(
+    init=aligned(held.init, "the initial weights"),
+    previous=aligned(held.previous, "the previous weights"),
+    peers=tuple(aligned(peer, f"model {i + 1}") for i, peer in enumerate(held.peers)),
+  )
+
+
+def _counterpart(name: str, stored: Stored, tensors: Mapping[str, Stored], which: str) -> Stored:
+  if name not in tensors:
+    ends = [it for it in tensors if it.endswith((f"/{name}", f".{name}"))]
+    ends += [it for it in tensors if name.endswith((f"/{it}", f".{it}"))]
+    if len(ends) != 1:
+      raise InputError(f"there is no tensor {name} in {which}: give those of the same model")
+    return _counterpart(name, stored, {name: tensors[ends[0]]}, which)
+  if tensors[name].shape != stored.shape:
+    raise InputError(
+      f"{name} is {tensors[name].shape} in {which} and {stored.shape} in the audited model: "
+      "give those of the same model"
+    )
+  return tensors[name]
 
 
 def plan(
@@ -180,8 +201,12 @@ def choose_layout(held: Held, source: Source) -> str:
 
 def _finite(values: np.ndarray, name: str) -> Float[np.ndarray, "..."]:
   """As float32; raises InputError unless all are finite."""
-  with np.errstate(over="ignore"):
+  with np.errstate(over="ignore", under="ignore"):
     single = values.astype(np.float32)
+  if values.dtype == np.float64 and 0 < np.abs(values).max(initial=0) < np.finfo(np.float32).tiny:
+    raise InputError(
+      f"{name} is below float32: its largest value is {np.abs(values).max():.2g}; scale it up"
+    )
   if not np.isfinite(single).all():
     where = "holds NaN or infinite values" if not np.isfinite(values).all() else "is beyond float32"
     raise InputError(

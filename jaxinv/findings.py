@@ -35,6 +35,7 @@ class References(NamedTuple):
     files: where each image came from, relative to the folder.
     grouped: whether there was one sub-folder a class.
     notes: what a reader should know: resized images, files passed over.
+    ordered: whether the people are known to stand in the order of the model's classes.
   """
 
   images: Float[np.ndarray, "n h w c"]
@@ -43,13 +44,15 @@ class References(NamedTuple):
   files: tuple[str, ...]
   grouped: bool
   notes: tuple[str, ...] = ()
+  ordered: bool = False
 
 
 class Match(NamedTuple):
   """Whom each recovered image resembles, against how much it resembles everybody else.
 
   Attributes:
-    nearest: indices of the reference images with the largest correlation, the largest first.
+    nearest: indices of the reference images with the largest correlation, the largest first; where
+      a unit holds a person as a negative, those with the most negative.
     nearest_ncc: their centred correlations (both less what all people have in common).
     person: the person that stands out most.
     person_ncc: the centred correlation with that person's mean image; negative where a hidden unit

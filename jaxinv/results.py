@@ -110,11 +110,6 @@ def open_folder(
   earlier = check_folder(out_dir, overwrite)
   if earlier is not None and not overwrite:
     _refuse_difference(out_dir, earlier, config, free_flags)
-  if earlier is None and not overwrite and (out_dir / CHECKPOINTS).exists():
-    raise InputError(
-      f"{out_dir} holds checkpoints but no config.json that says whose they are: "
-      "give --overwrite to start anew, or another --out_dir"
-    )
   try:
     out_dir.mkdir(parents=True, exist_ok=True)
     # Nothing is removed or written under the hands of a process that is at work here.
@@ -133,6 +128,13 @@ def open_folder(
 def check_folder(out_dir: Path, overwrite: bool) -> dict | None:
   """Raises InputError where a complete run is not to be replaced; returns the configuration."""
   earlier = _read_config(out_dir, overwrite)
+  if earlier is None and not overwrite:
+    found = [name for name in _OWN if (out_dir / name).exists()]
+    if found:
+      raise InputError(
+        f"{out_dir} holds {found[-1]} but no config.json that says whose it is: "
+        "give --overwrite to start anew, or another --out_dir"
+      )
   if earlier is not None and not overwrite and earlier.get("complete"):
     raise InputError(
       f"{out_dir} holds a complete run: give --overwrite to replace it, or another --out_dir"

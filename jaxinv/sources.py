@@ -89,13 +89,16 @@ def find_sources(
   for name in names:
     shape = tensors[name].shape
     if name not in floats:
-      tell(name, "none", "not of floating-point numbers")
+      tell(name, "none", f"{tensors[name].dtype} is not read; convert weights to float32")
     elif not np.prod(shape):
       tell(name, "none", "empty")
     elif name in chains:
       sources += _dense_sources(shape, image_shape, layouts, chains[name])
       way = "[out, in]" if chains[name].links[0].transposed else "[in, out]"
-      tell(name, "images", f"a dense kernel {way} whose inputs are the {pixels} values of an image")
+      why = f"a dense kernel {way} with as many inputs as an image has values, {pixels}"
+      if any(_filter_axes(it, image_shape[2]) for it in floats.values()):
+        why += "; as the model has convolutions, these may be their feature maps"
+      tell(name, "images", why)
     elif name in behind:
       tell(name, "layer", "a dense layer behind the one that sees the images")
     elif name in biases:
@@ -105,9 +108,9 @@ def find_sources(
       num = int(np.prod(shape)) // pixels
       ways = layouts if flat else ("hwc",)
       sources.append(Source(name, "unit", order, image_shape, ways, (), num))
-      axes = "axis" if flat else "axes"
+      axes = "along axis" if flat else "along axes"
       which = ", ".join(str(i) for i in order[-1 if flat else -3 :])
-      tell(name, "images", f"{axes} {which} hold the {pixels} values of an image")
+      tell(name, "images", f"{pixels} values {axes} {which}, as an image has")
     elif found := _filter_axes(shape, image_shape[2]):
       order, kernel = found
       num = int(np.prod(shape)) // int(np.prod(kernel))
@@ -241,11 +244,20 @@ def _nothing_fits(listed: Sequence[Tensor], image_shape: ImageShape) -> str:
   height, width, channels = image_shape
   shown = [f"{it.name} {it.shape}" for it in itertools.islice(listed, 6)]
   more = f" and {len(listed) - 6} more" if len(listed) > 6 else ""
+  unread = [it for it in listed if it.use == "none" and "is not read" in it.why]
+  unread = [it for it in unread if _image_axes(it.shape, image_shape)]
+  if unread:
+    return f"{unread[0].name} {unread[0].shape} would fit the images, but {unread[0].why}"
   return (
     f"no tensor fits images of {height} x {width} x {channels} = {height * width * channels} "
     f"values: there are {', '.join(shown) or 'none'}{more}; give the --image_shape "
     "(height,width,channels) of what the model was made for"
   )
+
+
+def is_memory(name: str) -> bool:
+  """Whether a tensor is what an optimiser remembers, by its name: its moments, not the weights."""
+  return bool(re.search(r"(^|[/._])(opt_state|optimizer|exp_avg|momentum_buffer)", name))
 
 
 def as_images(

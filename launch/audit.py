@@ -33,6 +33,7 @@ from jaxinv.errors import InputError
 from jaxinv.findings import Audit, References
 from jaxinv.formats.read import read_weights
 from jaxinv.formats.stored import Stored
+from jaxinv.groups import Stopped
 from jaxinv.recover import ATTACKS
 from jaxinv.sources import LAYOUTS
 from launch import flags as shared
@@ -122,7 +123,13 @@ def _main(argv: Sequence[str]) -> int:
   results.check_folder(out_dir, FLAGS.overwrite)
   models, others = _read_models()
   references = _references(shape)
-  with ProgressBar(1, "images") as bar:
+  with ProgressBar(1, "images") as bar, shared.StopSignal() as stop:
+
+    def advanced(what: str, done: int, total: int) -> None:
+      bar.reached(what, done, total)
+      if stop():
+        raise Stopped(f"stopped after {done:,} of {total:,} images")
+
     found = audit(
       models[0],
       shape,
@@ -134,7 +141,7 @@ def _main(argv: Sequence[str]) -> int:
       attacks=FLAGS.attack,
       alpha=FLAGS.alpha,
       seed=FLAGS.seed,
-      advanced=bar.reached,
+      advanced=advanced,
     )
     bar.working("drawing")
     config = results.configuration("launch.audit", shared.values(FLAGS), None)
@@ -156,8 +163,10 @@ def _write(out_dir: Path, found: Audit, config: Mapping, command: str) -> Path:
     name = f"{finding.source}/{finding.what}/{finding.attack}"
     arrays |= {name: finding.images, f"{name}/kept": finding.kept}
   files.write_npz(out_dir / "recovered.npz", arrays)
+  page = audit_report.write_page(out_dir, audit_report.Story(found, config, command))
+  # Last: where it is, all is there.
   files.write_json(out_dir / "audit.json", audit_report.to_json(found, command, config))
-  return audit_report.write_page(out_dir, audit_report.Story(found, config, command))
+  return page
 
 
 def _image_shape() -> tuple[int, ...]:
@@ -191,7 +200,7 @@ def _paths() -> list[Path]:
 
 def _read_models() -> tuple[list[dict[str, Stored]], dict[str, dict[str, Stored]]]:
   """The tensors of each --weights, and of the other models by flag; nothing is loaded yet."""
-  if not FLAGS.weights:
+  if not all(FLAGS.weights) or not FLAGS.weights:
     raise InputError("no weights to audit: give --weights=FILE")
   others = {name: FLAGS[name].value for name in ("init_weights", "previous_weights")}
   models = [_below_path(read_weights(Path(path)), path) for path in FLAGS.weights]
@@ -224,7 +233,8 @@ def _references(shape: Sequence[int]) -> References | None:
       f"--classes: give each sub-folder of {FLAGS.reference} once: {odd[0]} is not in both"
     )
   place = np.array([FLAGS.classes.index(name) for name in references.people])
-  return references._replace(person=place[references.person], people=tuple(FLAGS.classes))
+  person = place[references.person]
+  return references._replace(person=person, people=tuple(FLAGS.classes), ordered=True)
 
 
 def _described(path: Path) -> dict:

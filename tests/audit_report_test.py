@@ -241,12 +241,21 @@ def test_matches_rank_before_structure_and_that_before_noise():
   assert figures.rank(plant(7, 5)).tolist() == list(range(7))
 
 
-def test_each_class_is_among_the_clearest_once_by_its_best_attack():
-  second = plant(attack="init_diff", structured=2)
-  first = plant()._replace(morans_i=second.morans_i - 0.4)
+def test_each_class_is_among_the_clearest_once_and_as_the_weights_alone_show_it_if_they_do():
+  second = plant(attack="init_diff")
+  first = plant(structured=2)._replace(morans_i=second.morans_i - 0.4)
   picks = figures.clearest(audit_of(first, second, plant(what="filter")), 9)
   shown = [(pick.finding.attack, pick.unit) for pick in picks]
-  assert shown == [("init_diff", 0), ("init_diff", 1), ("reshape", 2), ("reshape", 3)]
+  assert shown == [("reshape", 0), ("reshape", 1), ("init_diff", 2), ("init_diff", 3)]
+
+
+def test_what_an_optimiser_remembers_is_told_apart():
+  memory = plant(9, 9, source="opt_state/0/mu/w")
+  both = audit_report.verdict(audit_of(plant(), memory))
+  assert "in 4 of 6 class images;" in both[0]
+  assert both[-1].startswith("What the optimiser remembers (1 tensor in the file) shows images")
+  hidden = audit_report.verdict(audit_of(plant(structured=0), memory))
+  assert "in 9 of 15 class images;" in hidden[0]
 
 
 def test_units_have_half_of_the_places_and_only_images_that_were_kept_are_shown():
@@ -330,7 +339,12 @@ def test_the_page_has_all_sections_in_order_and_needs_no_other_file(tmp_path):
   text = html.unescape(raw)
   heads = re.findall(r"<(?:h2|summary)>(.*?)</", text)
   assert heads == [
-    *("The clearest images", "What was found", "What was not looked at", "All images"),
+    *(
+      "The clearest images",
+      "What was found",
+      "What was assumed, and what was not looked at",
+      "All images",
+    ),
     *("Every image", "Every tensor", "How to read this", "This run"),
   ]
   assert f"<b>{audit_report.verdict(audit)[0]}</b>" in text

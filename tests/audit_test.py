@@ -131,6 +131,13 @@ def test_a_complete_audit_is_refused_and_overwritten_only_when_asked(files, tmp_
   assert again.replace(" --overwrite", "") == first
 
 
+def test_files_of_somebody_else_are_not_replaced(files, tmp_path, capsys):
+  (tmp_path / "audit.json").write_text("mine")
+  assert run(files, tmp_path) == 1
+  assert "no config.json that says whose it is" in capsys.readouterr().err
+  assert (tmp_path / "audit.json").read_text() == "mine"
+
+
 class _Bomb:
   """Unpickled, it leaves a file behind."""
 

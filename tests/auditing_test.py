@@ -227,3 +227,45 @@ def test_the_same_audit_gives_the_same_numbers():
   params = {"w": noise(143, 9)}
   one, other = (audit(params, SHAPE).findings[0] for _ in range(2))
   np.testing.assert_array_equal(one.p_values, other.p_values)
+
+
+def test_other_models_may_name_the_same_tensors_with_more_in_front():
+  now, start = (
+    {"fc": {"weight": noise(4, 143)}},
+    {"model": {"fc": {"weight": noise(4, 143, seed=3)}}},
+  )
+  difference = now["fc"]["weight"] - start["model"]["fc"]["weight"]
+  for one, other, sign in ((now, start, 1), (start, now, -1)):
+    found = audit(one, SHAPE, init_params=other, layout="hwc")
+    finding = of(found, "class", "init_diff")
+    np.testing.assert_array_equal(finding.images.reshape(4, -1), sign * difference)
+
+
+def test_what_is_doubtful_is_said():
+  params = {"w": noise(143, 4)}
+  assert any("is 0 everywhere" in it for it in audit(params, SHAPE, init_params=params).notes)
+  side = audit({"w": flat(smooth(6)).T}, (11, 13))
+  assert any("the image shape is 13,11" in it for it in side.notes)
+  many = audit({"w": noise(12, 143)}, (4, 3))
+  assert any("143 classes of images of 12 values" in it for it in many.notes)
+
+
+def test_the_order_of_the_classes_that_is_given_is_the_only_one_tried():
+  references = people(12)
+  means = references.images.reshape(12, 4, -1).mean(1)
+  weights = {"w": (means - means.mean(0)).T}
+  turned = references._replace(person=11 - references.person, people=references.people[::-1])
+  assert audit(weights, SHAPE, references=turned).measures["reshape"]["identification"] < 0.5
+  given = audit(weights, SHAPE, references=turned._replace(ordered=True))
+  assert given.measures["reshape"]["identification"] < 0.5 and given.identifying is None
+  assert any(it.endswith("in the order of --classes.") for it in given.notes)
+
+
+def test_weights_too_small_for_single_precision_are_no_all_clear():
+  with pytest.raises(InputError, match="w is below float32: its largest value is"):
+    audit({"w": 1e-300 * flat(smooth(6)).T.astype(np.float64)}, SHAPE)
+
+
+def test_weights_of_whole_numbers_are_said_not_to_be_read():
+  with pytest.raises(InputError, match="would fit the images, but int8 is not read"):
+    audit({"w": np.zeros((143, 4), np.int8)}, SHAPE)

@@ -347,9 +347,9 @@ def test_with_very_many_people_some_serve_to_tell_what_all_share(faces, monkeypa
 
 
 def test_one_pool_finds_people_too_and_still_no_others(faces):
-  """Each photograph is then a person, and 7 others of the same person are among the others."""
+  """Fewer than with folders: 7 more photographs of the same person are among the others."""
   false, hits, own = controls(faces, splits=2, pool=True)
-  assert false <= ALPHA and hits > 0.6 and own > 0.6
+  assert false <= ALPHA and hits > 0.6 and own > 0.3
 
 
 # ---- The real faces ------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 
 from jaxinv.errors import InputError
 from jaxinv.formats.stored import Stored
-from jaxinv.sources import LAYOUTS, Link, as_images, find_sources, possible_layouts
+from jaxinv.sources import LAYOUTS, Link, as_images, find_sources, is_memory, possible_layouts
 
 SHAPE = (6, 5, 1)  # 30 values.
 
@@ -107,6 +107,25 @@ def test_kernels_of_a_first_convolution_are_filters(shape):
   assert told == [("conv", "filter", [])] and uses == {"conv": "filters", "deeper": "none"}
   (source,), _ = find_sources(stored({"conv": shape}), SHAPE)
   assert source.image_shape == (3, 3, 1) and source.num == 8
+
+
+@pytest.mark.parametrize(
+  ("name", "memory"),
+  [
+    ("opt_state/0/mu/params/Dense_0/kernel", True),
+    ("optimizer/vars/1", True),
+    ("optimizer.state.0.exp_avg", True),
+    ("params/Dense_0/kernel", False),
+    ("model.fc.weight", False),
+  ],
+)
+def test_an_optimisers_memories_are_told_by_their_names(name, memory):
+  assert is_memory(name) == memory
+
+
+def test_where_there_are_convolutions_a_dense_layer_may_see_their_maps():
+  _, tensors = find_sources(stored({"conv": (3, 3, 1, 8), "fc": (30, 4)}), SHAPE)
+  assert "may be their feature maps" in next(it.why for it in tensors if it.name == "fc")
 
 
 def test_what_is_no_floating_point_number_is_listed_only():

@@ -97,6 +97,9 @@ def _keys(finding: Finding) -> tuple[np.ndarray, ...]:
 def clearest(audit: Audit, most: int) -> list[Pick]:
   """The clearest images of classes, then of units; each class or unit once, by its best attack.
 
+  Of attacks that flag an image alike, one that takes the weights alone comes first: others would
+  make them look worse than they are.
+
   Args:
     audit: what was found. Filters are left out.
     most: how many at most; half of them units where both have something to show.
@@ -116,8 +119,10 @@ def _clearest_of(audit: Audit, what: str, most: int) -> list[Pick]:
   for finding in (f for f in audit.findings if f.what == what):
     keys = _keys(finding)
     places = {int(unit): place for place, unit in enumerate(finding.kept)}
+    alone = recover.KNOWLEDGE.get(finding.attack) == "weights"
     for unit in [int(unit) for unit in rank(finding) if int(unit) in places][:most]:
-      ranked.append(([float(key[unit]) for key in keys], Pick(finding, places[unit], unit)))
+      *flags, clear = (float(key[unit]) for key in keys)
+      ranked.append(((*flags, alone, clear), Pick(finding, places[unit], unit)))
   ranked.sort(key=lambda one: one[0], reverse=True)
   best: dict[tuple, Pick] = {}
   for _, pick in ranked:
