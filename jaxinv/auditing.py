@@ -240,6 +240,12 @@ def _measure(
 def _doubts(found: Sequence[Finding]) -> list[str]:
   """What makes it doubtful that the user gave what was meant."""
   notes = []
+  dense = dict.fromkeys(it.source for it in found if it.what != "filter")
+  if dense and any(it.what == "filter" for it in found):
+    notes.append(
+      f"The model has convolutions that see the images: {', '.join(list(dense)[:3])} may stand "
+      "behind them, and what is shown of it may be feature maps rather than images."
+    )
   for it in found:
     if it.attack in ("init_diff", "update_ratio") and not it.images.any():
       notes.append(

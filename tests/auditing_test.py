@@ -182,6 +182,7 @@ def test_filters_are_no_part_of_the_verdict():
   kernels = np.repeat(smooth(8, (7, 7, 1)), 1, 0).transpose(1, 2, 3, 0)
   found = audit({"conv": kernels, "fc": noise(143, 4)}, SHAPE)
   assert of(found, "filter", "reshape").structured.any() and not found.structure
+  assert any("fc may stand behind them" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
