@@ -64,6 +64,11 @@ def audit(
   shape = _whole_shape(image_shape)
   if not 0 < alpha < 1:
     raise InputError(f"alpha is {alpha:g}: give a share of false alarms between 0 and 1")
+  if references is not None and references.images.shape[1:] != shape:
+    raise InputError(
+      f"the references are images of {references.images.shape[1:]}, the model's of {shape}: load "
+      "them with its image shape"
+    )
   held = Held(
     extraction.named(params),
     None if init_params is None else extraction.named(init_params),

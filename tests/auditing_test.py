@@ -38,6 +38,18 @@ def of(found, what, attack):
   return finding
 
 
+def people(num, each=4, seed=0, shape=(13, 11, 1)):
+  means = smooth(num, shape, seed)
+  rng = np.random.default_rng(seed + 1)
+  images = np.repeat(means, each, 0) + 0.5 * smooth(num * each, shape, seed + 2)
+  images = images + 0.1 * rng.standard_normal(images.shape)
+  owner = np.repeat(np.arange(num), each)
+  names = tuple(f"s{i + 1}" for i in range(num))
+  files = tuple(f"s{i // each + 1}/{i % each}.png" for i in range(num * each))
+  images = (128 + 30 * images).astype(np.float32)
+  return References(images, owner, names, files, grouped=True)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_planted_images_are_read_out_whatever_their_layout(layout, channels):
@@ -125,18 +137,6 @@ def test_of_many_images_the_clearest_are_kept(monkeypatch):
   assert len(finding.morans_i) == 50
 
 
-def people(num, each=4, seed=0):
-  means = smooth(num, seed=seed)
-  rng = np.random.default_rng(seed + 1)
-  images = np.repeat(means, each, 0) + 0.5 * smooth(num * each, seed=seed + 2)
-  images = images + 0.1 * rng.standard_normal(images.shape)
-  owner = np.repeat(np.arange(num), each)
-  names = tuple(f"s{i + 1}" for i in range(num))
-  files = tuple(f"s{i // each + 1}/{i % each}.png" for i in range(num * each))
-  images = (128 + 30 * images).astype(np.float32)
-  return References(images, owner, names, files, grouped=True)
-
-
 def test_people_are_recognised_and_strangers_are_not():
   references = people(20)
   means = references.images.reshape(20, 4, -1).mean(1)
@@ -200,6 +200,7 @@ def test_weights_that_are_not_finite_are_named(bad):
     ({"image_shape": (13, 0)}, "give height and width"),
     ({"image_shape": (13, 12)}, "no tensor fits"),
     ({"alpha": 0.0}, "alpha is 0"),
+    ({"references": people(5, shape=(9, 7, 1))}, "load them with its image shape"),
     ({"alpha": float("nan")}, "alpha is nan"),
     ({"layout": "x"}, "unknown layout 'x'"),
     ({"attacks": ["x"]}, "unknown attack 'x'"),
