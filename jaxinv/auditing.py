@@ -87,7 +87,10 @@ def audit(
     )
   null = cache(lambda shape: permutation_null(shape, seed=seed))
   layout_of = cache(partial(extraction.choose_layout, held))
-  found, total, done = [], sum(task.num for task in tasks), 0
+  compare = None
+  if references is not None:
+    compare = partial(resemble, references=references, people=prepare(references))
+  found, total, done = [], sum(task.source.num for task in tasks), 0
   for task in tasks:
 
     def advance(num, task=task):
@@ -95,7 +98,7 @@ def audit(
       done += num
       advanced(f"{task.attack} of {task.source.tensor}", done, total)
 
-    compared = references if task.source.what != "filter" else None
+    compared = compare if task.source.what != "filter" else None
     noise = null(task.source.image_shape)
     found.append(_examine(task, held, layout_of(task.source), noise, compared, advance))
   measures, order = _measures(found, references)
@@ -131,22 +134,21 @@ def _examine(
   held: Held,
   layout: str,
   null: Any,
-  references: References | None,
+  compare: Callable[..., Match] | None,
   advanced: Callable[[int], None],
 ) -> Finding:
   """Tests an attack's images as they come, and keeps the clearest; not yet corrected."""
   source = task.source
   morans_i, p_values, matches = np.empty(0), np.empty(0), []
   images, kept = np.empty((0, *source.image_shape), np.float32), np.empty(0, int)
-  people = None if references is None else prepare(references)
   for block in extraction.images(task, held, layout):
     start = len(morans_i)
     scores = blind_scores(block, null, seed=start)
     morans_i = np.concatenate([morans_i, scores.morans_i])
     p_values = np.concatenate([p_values, scores.p_values])
-    if references is not None:
-      two_sided = source.what == "unit"  # A hidden unit may hold a face as a negative.
-      matches.append(resemble(block, references, two_sided, people=people))
+    if compare is not None:
+      # A hidden unit may hold a face as a negative.
+      matches.append(compare(block, two_sided=source.what == "unit"))
     images = np.concatenate([images, block])
     kept = np.concatenate([kept, np.arange(start, len(morans_i))])
     chance = p_values[kept]
@@ -210,13 +212,9 @@ def _measures(
   if not classes:
     return {}, []
   given = tuple(range(len(means)))
-  orders = {
-    "the references": given,
-    "the alphabet": tuple(sorted(given, key=references.people.__getitem__)),
-  }
-  if references.ordered:
-    orders = {"--classes": given}
-  orders = {order: name for name, order in reversed(orders.items())}  # Each order once.
+  orders = {given: "--classes" if references.ordered else "the references"}
+  if not references.ordered:
+    orders.setdefault(tuple(sorted(given, key=references.people.__getitem__)), "the alphabet")
   tried = {
     order: {it.attack: _measure(it.images, means[jnp.array(order)], len(orders)) for it in classes}
     for order in orders

@@ -112,7 +112,7 @@ def make_program(
     side_by_side = jax.vmap(one, in_axes=axes, out_axes=ends)
 
     def one_device(*args):
-      size = block if block > 0 else _suitable_block(args[0], devices[0], block)
+      size = _suitable_block(args[0], devices[0], block)
       return in_blocks(side_by_side, axes, ends, size)(*args)
 
     return over_devices(one_device, axes, ends, devices)(states, hypers, data)
@@ -130,6 +130,8 @@ def make_program(
 
 def _suitable_block(states: TrainState, device: jax.Device, block: int) -> int:
   """How many runs should step side by side; see `_CACHED_BYTES` and `TOGETHER`."""
+  if block > 0:
+    return block
   width = states.key.shape[0]
   if device.platform != "cpu":
     return width

@@ -48,7 +48,6 @@ class Task(NamedTuple):
 
   source: Source
   attack: str
-  num: int
 
 
 def named(params: Params | Mapping[str, Stored]) -> dict[str, Stored]:
@@ -98,18 +97,19 @@ def with_companions(held: Held) -> Held:
 
 
 def _counterpart(name: str, stored: Stored, tensors: Mapping[str, Stored], which: str) -> Stored:
-  if name not in tensors:
-    ends = [it for it in tensors if it.endswith((f"/{name}", f".{name}"))]
-    ends += [it for it in tensors if name.endswith((f"/{it}", f".{it}"))]
-    if len(ends) != 1:
-      raise InputError(f"there is no tensor {name} in {which}: give those of the same model")
-    return _counterpart(name, stored, {name: tensors[ends[0]]}, which)
-  if tensors[name].shape != stored.shape:
+  same = [name] if name in tensors else []
+  if not same:
+    same += [it for it in tensors if it.endswith((f"/{name}", f".{name}"))]
+    same += [it for it in tensors if name.endswith((f"/{it}", f".{it}"))]
+  if len(same) != 1:
+    raise InputError(f"there is no tensor {name} in {which}: give those of the same model")
+  found = tensors[same[0]]
+  if found.shape != stored.shape:
     raise InputError(
-      f"{name} is {tensors[name].shape} in {which} and {stored.shape} in the audited model: "
+      f"{name} is {found.shape} in {which} and {stored.shape} in the audited model: "
       "give those of the same model"
     )
-  return tensors[name]
+  return found
 
 
 def plan(
@@ -126,12 +126,11 @@ def plan(
   asked = attacks or [attack for attack in possible if attack != "mi_face"]
   tasks, notes = [], []
   for source in sources:
-    num = _num_images(source, held)
     for attack in asked:
-      if why := _unfit(attack, source, num):
+      if why := _unfit(attack, source):
         notes.append(f"{attack} of {source.tensor} ({source.what}) was left out: {why}.")
       elif not _pointless(attack, source):
-        tasks.append(Task(source, attack, num))
+        tasks.append(Task(source, attack))
   if not tasks:
     raise InputError(f"none of the attacks {', '.join(asked)} is possible here: {notes[0]}")
   return tasks, notes
@@ -156,31 +155,22 @@ def _pointless(attack: str, source: Source) -> bool:
   return source.what != "class" and attack in _ABOUT_CLASSES
 
 
-def _unfit(attack: str, source: Source, num: int) -> str:
+def _unfit(attack: str, source: Source) -> str:
   """Why an attack that the reader may expect is left out."""
-  if source.what == "class" and attack == "class_centred" and num < 2:
+  if source.what == "class" and attack == "class_centred" and source.num < 2:
     return "there is one class only"
-  if attack == "update_ratio" and source.what != "filter":
-    if source.layers and source.layers[0].bias is None:
-      return "there is no bias beside the kernel"
+  if attack == "update_ratio":
     if not source.layers:
       return "it is for dense layers"
+    if source.layers[0].bias is None:
+      return "there is no bias beside the kernel"
     if len(source.layers) > 1:
       return "it is for a layer that sees the images; see what is said of its units"
-  if attack == "update_ratio" and source.what == "filter":
-    return "it is for dense layers"
   if attack not in _BY_UNIT and source.what == "class":
-    size = 4 * num * int(np.prod(source.image_shape))
+    size = 4 * source.num * int(np.prod(source.image_shape))
     if size > _WHOLE_BYTES:
-      return f"its images of {num} classes together would take {size / 2**20:.0f} MiB"
+      return f"its images of {source.num} classes together would take {size / 2**20:.0f} MiB"
   return ""
-
-
-def _num_images(source: Source, held: Held) -> int:
-  if len(source.layers) < 2:
-    return source.num
-  last = source.layers[-1]
-  return held.tensors[last.kernel].shape[0 if last.transposed else 1]
 
 
 def _rows(tensors: Mapping[str, Stored], source: Source) -> np.ndarray:
@@ -222,7 +212,7 @@ def images(task: Task, held: Held, layout: str) -> Iterator[Float[np.ndarray, "b
     return
   step = max(1, _BLOCK_BYTES // (4 * int(np.prod(task.source.image_shape))))
   if task.attack not in _BY_UNIT:
-    step = task.num
+    step = task.source.num
   models = {
     "params": held.tensors,
     "init_params": held.init if task.attack == "init_diff" else None,
@@ -232,7 +222,7 @@ def images(task: Task, held: Held, layout: str) -> Iterator[Float[np.ndarray, "b
   load = partial(_load_units, source=task.source)
   loaded = {field: load(tensors) for field, tensors in models.items() if tensors is not None}
   others = [load(tensors) for tensors in peers]
-  for start in range(0, task.num, step):
+  for start in range(0, task.source.num, step):
     cut = partial(_one_layer, task.source, layout, slice(start, start + step))
     release = Release(**{field: cut(units) for field, units in loaded.items()})
     if others:

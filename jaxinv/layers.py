@@ -178,7 +178,7 @@ def _is_transposed(matrices: Sequence[tuple[int, ...]], num_features: int) -> bo
 def natural(text: str) -> list[tuple[int, str]]:
   """A key that sorts numbers inside a text by their value."""
   parts = re.split(r"(\d+)", text)
-  return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+  return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def take_path(params: Params, path: str) -> Params:

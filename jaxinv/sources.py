@@ -44,7 +44,7 @@ class Source(NamedTuple):
     layouts: how the pixels may lie along the axes of an image, to be chosen from.
     layers: the dense layers from the pixels to what the images are of, the first being this tensor;
       more than one only for the classes of a model with hidden layers. Empty where it is none.
-    num: how many images the tensor itself holds.
+    num: how many images there are: of units, or of the classes behind all layers.
   """
 
   tensor: str
@@ -80,6 +80,7 @@ def find_sources(
   links = [link for chain in chains.values() for link in chain.links]
   behind = {link.kernel for link in links} - set(chains)
   biases = {link.bias for link in links} - {None}
+  convolves = any(_filter_axes(shape, image_shape[2]) for shape in floats.values())
   sources: list[Source] = []
   listed: list[Tensor] = []
 
@@ -96,7 +97,7 @@ def find_sources(
       sources += _dense_sources(shape, image_shape, layouts, chains[name])
       way = "[out, in]" if chains[name].links[0].transposed else "[in, out]"
       why = f"a dense kernel {way} with as many inputs as an image has values, {pixels}"
-      if any(_filter_axes(it, image_shape[2]) for it in floats.values()):
+      if convolves:
         why += "; as the model has convolutions, these may be their feature maps"
       tell(name, "images", why)
     elif name in behind:
@@ -146,9 +147,16 @@ def possible_layouts(image_shape: ImageShape, layout: str) -> tuple[str, ...]:
 
 
 class _Chain(NamedTuple):
-  """Dense layers from the pixels on, and whether nothing in their branch takes what they give."""
+  """Dense layers from the pixels on.
+
+  Attributes:
+    links: the layers.
+    num_outputs: of the last.
+    whole: whether nothing in their branch takes what they give.
+  """
 
   links: tuple[Link, ...]
+  num_outputs: int
   whole: bool
 
 
@@ -171,10 +179,11 @@ def _find_chains(shapes: Mapping[str, tuple[int, ...]], pixels: int) -> dict[str
       links = _chain(branch, pixels)
       kernels = {link.kernel for link in links}
       rivals = any(it in branch and it not in kernels for it in matrices)
-      if links[0].kernel == name and not rivals and not _returns(links, shapes, pixels):
-        last = shapes[links[-1].kernel][0 if links[-1].transposed else 1]
-        takers = [it for it in branch if len(shapes[it]) > 1 and last in shapes[it]]
-        chains[name] = _Chain(links, set(takers) <= kernels)
+      outputs = [shapes[it.kernel][0 if it.transposed else 1] for it in links]
+      # A later layer with as many outputs as there are pixels is a decoder, or a second model.
+      if links[0].kernel == name and not rivals and pixels not in outputs[1:]:
+        takers = {it for it in branch if len(shapes[it]) > 1 and outputs[-1] in shapes[it]}
+        chains[name] = _Chain(links, outputs[-1], takers <= kernels)
         break
   return chains
 
@@ -190,18 +199,15 @@ def _chain(branch: Mapping[str, tuple[int, ...]], pixels: int) -> tuple[Link, ..
   return tuple(link(place) for place in plan_layers(list(branch.items()), pixels))
 
 
-def _returns(links: Sequence[Link], shapes: Mapping[str, tuple[int, ...]], pixels: int) -> bool:
-  """Whether a later layer has as many outputs as there are pixels: a decoder, or a second model."""
-  return any(shapes[it.kernel][0 if it.transposed else 1] == pixels for it in links[1:])
-
-
 def _dense_sources(shape, image_shape, layouts, chain: _Chain) -> list[Source]:
   """The images of a dense kernel: its own units, and with layers behind it the classes."""
   first, *behind = chain.links
   order = (0, 1) if first.transposed else (1, 0)
   what = "class" if chain.whole and not behind else "unit"
   own = Source(first.kernel, what, order, image_shape, layouts, (first,), shape[order[0]])
-  return [own, own._replace(what="class", layers=chain.links)] if behind else [own]
+  if not behind:
+    return [own]
+  return [own, own._replace(what="class", layers=chain.links, num=chain.num_outputs)]
 
 
 def _image_axes(

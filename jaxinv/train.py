@@ -151,8 +151,7 @@ def make_trainer(
     return Release(turn(state.params), turn(first), previous_params=previous)
 
   def project(params: Params, minus: Params | None, data: Data) -> Projection:
-    minus = minus if minus is None else turn(minus)
-    return project_difference(turn(params), minus, model.num_classes, data)
+    return project_difference(turn(params), turn(minus), model.num_classes, data)
 
   return Trainer(init, step, params, release, evaluate, project)
 
@@ -171,8 +170,8 @@ def draw_params(model: nn.Module, key: PRNGKey, data: Data) -> Params:
   return model.init(jax.random.split(key)[0], data.inputs[:1])["params"]
 
 
-def _turn_kernels(params: Params) -> Params:
-  """From kernels [p, k] to [k, p], and back."""
+def _turn_kernels(params: Params | None) -> Params | None:
+  """From kernels [p, k] to [k, p], and back; None stays."""
   return jax.tree.map(lambda x: x.T if x.ndim == 2 else x, params)
 
 

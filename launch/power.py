@@ -72,15 +72,11 @@ def _main() -> None:
   out_dir = Path(FLAGS.out_dir)
   results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
   work = settings.steps * settings.num_seeds * len(settings.arms)
-  try:
-    with results.working_in(out_dir), ProgressBar(work, "run-steps") as bar:
-      power = measure_power(lab, FLAGS.alpha, bar.advance)
-      files.write_text(out_dir / "power.csv", to_csv(power))
-      figure = save(power_figure(power), out_dir / "figures" / "power.png")
-      results.finish(out_dir, config)
-  except KeyboardInterrupt:
-    print("stopped; nothing is kept, the same command starts anew", file=sys.stderr)
-    raise SystemExit(shared.STOPPED) from None
+  with results.working_in(out_dir), ProgressBar(work, "run-steps") as bar:
+    power = measure_power(lab, FLAGS.alpha, bar.advance)
+    files.write_text(out_dir / "power.csv", to_csv(power))
+    figure = save(power_figure(power), out_dir / "figures" / "power.png")
+    results.finish(out_dir, config)
   _print_power(power)
   print(f"figure: {figure}")
 

@@ -219,6 +219,12 @@ def test_dense_logits_map_over_models_and_have_the_models_gradient():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
 
 
+def test_names_may_hold_characters_that_are_digits_and_no_numbers():
+  kernel = normal(12, CLASSES)
+  (found,) = find_kernels({"\u00b2": kernel, "\u0663": normal(2, 2)}, 12)
+  np.testing.assert_array_equal(found, kernel)
+
+
 def test_layers_made_in_one_expression_are_found_in_the_order_of_their_widths():
   """In `Dense(3)(relu(Dense(5)(x)))` Flax makes the last layer first, and calls it Dense_0."""
   rng = np.random.default_rng(0)

@@ -24,6 +24,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from jaxtyping import Float
 
+from jaxinv.data.names import natural_pieces, shown
 from jaxinv.errors import InputError
 from jaxinv.types import Dataset
 
@@ -102,7 +103,7 @@ def download_att(cache_dir: str | os.PathLike) -> Path:
   if (there := _digest_at(target)) == PIXEL_SHA256:
     return target
   if there:  # Somebody's own faces are not to be replaced; a broken file is.
-    raise InputError(f"{_shown(target)} has other faces than AT&T's: move it away to download them")
+    raise InputError(f"{shown(target)} has other faces than AT&T's: move it away to download them")
   with _explained(f"download {URL} to {target}", _OTHERS):
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that replacing is one step; hidden, so that no loader looks inside.
@@ -166,14 +167,14 @@ def _find_faces(data_dir: str) -> str:
   if os.path.isfile(data_dir):
     return data_dir
   if not os.path.isdir(data_dir):
-    raise InputError(f"no such folder or zip: '{_shown(data_dir)}': {_HELP}")
+    raise InputError(f"no such folder or zip: '{shown(data_dir)}': {_HELP}")
   for name, is_there in (("att_faces", os.path.isdir), ("att_faces.zip", os.path.isfile)):
     if is_there(found := os.path.join(data_dir, name)):
       return found
   if _list_folder(data_dir):
     return data_dir
   looked = "neither att_faces/ nor att_faces.zip is there, nor PGMs one or two folders below it"
-  raise InputError(f"no faces in {_shown(data_dir)}: {looked}: {_HELP}")
+  raise InputError(f"no faces in {shown(data_dir)}: {looked}: {_HELP}")
 
 
 def _list_folder(root: str) -> list[PgmFile]:
@@ -217,13 +218,13 @@ def _list_zip(archive: ZipFile, where: str) -> list[PgmFile]:
     name = info.orig_filename
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or re.search(r"^[A-Za-z]:|[\\\0]", name):
-      raise InputError(f"{_shown(where)} has a member with an unsafe path, {name!r}: do not use it")
+      raise InputError(f"{shown(where)} has a member with an unsafe path, {name!r}: do not use it")
     if stat.S_ISLNK(info.external_attr >> 16) or info.is_dir() or not _is_image(path.parts):
       continue
     # For these two methods alone zipfile bounds what one read unpacks.
     if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
       problem = "is encrypted, or neither stored nor deflated: pack it anew, as a plain zip"
-      raise InputError(f"{_shown(where)}: {name!r} {problem}")
+      raise InputError(f"{shown(where)}: {name!r} {problem}")
     files[path.parts] = PgmFile(path.parts, info.file_size, partial(archive.open, info))
   return list(files.values())
 
@@ -232,11 +233,11 @@ def _decode_people(files: list[PgmFile], root: str) -> Dataset:
   """Groups images by person, reads them, and checks that they are of one size."""
   people = _group_people(files, root)
   if sum(file.size for images in people.values() for file in images) > MAX_TOTAL_BYTES:
-    raise InputError(f"{_shown(root)} has over {MAX_TOTAL_BYTES} bytes of images: give fewer")
+    raise InputError(f"{shown(root)} has over {MAX_TOTAL_BYTES} bytes of images: give fewer")
   rows, labels, first = [], [], None
   for label, images in enumerate(people.values()):
     for file in images:
-      where = _shown(os.path.join(root, *file.parts))
+      where = shown(os.path.join(root, *file.parts))
       image = read_pgm(_read_bytes(file, where), where)
       first = first or (where, image.shape)
       if image.shape != first[1]:
@@ -270,22 +271,20 @@ def _group_people(files: list[PgmFile], root: str) -> dict[tuple[str, ...], list
   # Images beside people's folders are strays; but not where their own folder is among people's.
   above = {folder[:-1] for folder in people} & set(people)
   if above and any(len(folder) == 1 and folder not in above for folder in people):
-    mixed = _shown(os.path.join(root, *min(above)))
+    mixed = shown(os.path.join(root, *min(above)))
     raise InputError(f"{mixed} holds images and folders of images: move one or the other away")
   # s1, s2, ... before other names, so that adding people leaves the labels of those as they are.
   is_numbered = {folder: bool(re.fullmatch("[sS][0-9]+", folder[-1])) for folder in people}
   folders = sorted(people.keys() - above, key=lambda it: (not is_numbered[it], _natural_key(it)))
   if len(folders) < 2:
     problem = f"PGMs of one person only, {folders[0][-1]!r}," if folders else "no PGMs"
-    raise InputError(f"{problem} one or two folders below {_shown(root)}: add people, or {_HELP}")
+    raise InputError(f"{problem} one or two folders below {shown(root)}: add people, or {_HELP}")
   return {it: sorted(people[it], key=lambda file: _natural_key(file.parts)) for it in folders}
 
 
 def _natural_key(parts: tuple[str, ...]) -> tuple:
   """Sorts paths with the numbers in them by value: s2 before s10."""
-  # Numbers by length and digits: int() refuses those that are very long.
-  pieces = [re.findall("([^0-9]*)0*([0-9]*)", part.casefold()) for part in parts]
-  return [[(text, len(number), number) for text, number in piece] for piece in pieces], parts
+  return [natural_pieces(part) for part in parts], parts
 
 
 def _is_image(parts: tuple[str, ...]) -> bool:
@@ -322,9 +321,4 @@ def _explained(what: str, remedy: str = _WHOLE) -> Iterator[None]:
     raise
   except _ERRORS as error:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise InputError(f"cannot {_shown(what)} ({_shown(reason)}): {remedy}") from error
-
-
-def _shown(text: str | os.PathLike) -> str:
-  """A path or a message on one line, whatever its characters."""
-  return "".join(c if c.isprintable() else repr(c)[1:-1] for c in os.fspath(text))
+    raise InputError(f"cannot {shown(what)} ({shown(reason)}): {remedy}") from error

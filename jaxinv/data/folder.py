@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from jaxinv.data.names import natural_pieces, shown
 from jaxinv.errors import InputError
 from jaxinv.findings import References
 
@@ -83,7 +84,7 @@ def load_references(folder: Path, image_shape: tuple[int, int, int]) -> Referenc
   if len(paths) * np.prod(image_shape, dtype=float) * 4 > MAX_TOTAL_BYTES:
     size = "x".join(map(str, image_shape))
     raise InputError(
-      f"{len(paths)} images of {size} in {_shown(folder)} are over {MAX_TOTAL_BYTES} bytes: "
+      f"{len(paths)} images of {size} in {shown(folder)} are over {MAX_TOTAL_BYTES} bytes: "
       "give fewer"
     )
   images = np.empty((len(paths), *image_shape), np.float32)
@@ -95,18 +96,15 @@ def load_references(folder: Path, image_shape: tuple[int, int, int]) -> Referenc
   return References(
     images=images,
     person=np.array(labels if grouped else range(len(paths)), np.int32),
-    people=tuple(map(_shown, names)),
-    files=tuple(_shown(path.as_posix()) for path in paths),
+    people=tuple(map(shown, names)),
+    files=tuple(shown(path.as_posix()) for path in paths),
     grouped=grouped,
     notes=(*notes, *_resize_note(sizes, image_shape)),
   )
 
 
-def natural_key(name: str) -> tuple[Any, ...]:
-  """Sorts names with the numbers in them by value: s2 before s10."""
-  # Numbers by length and digits: int() refuses those that are very long.
-  pieces = re.findall("([^0-9]*)0*([0-9]*)", name.casefold())
-  return [(text, len(number), number) for text, number in pieces], name
+def _natural_key(name: str) -> tuple[Any, ...]:
+  return natural_pieces(name), name
 
 
 def _check_shape(image_shape: tuple[int, int, int]) -> None:
@@ -128,11 +126,11 @@ def _list_people(folder: Path) -> tuple[dict[str | None, list[str]], list[str]]:
     _check_count(count, folder)
   people = {name: listing.images for name, listing in below.items() if listing.images}
   empty = [name for name in below if name not in people]
-  where = _shown(folder)
+  where = shown(folder)
   if top.images and people:
     raise InputError(
-      f"{where} has images and sub-folders with images, as {_shown(top.images[0])} and "
-      f"{_shown(next(iter(people)))}/: {_LAYOUT} alone"
+      f"{where} has images and sub-folders with images, as {shown(top.images[0])} and "
+      f"{shown(next(iter(people)))}/: {_LAYOUT} alone"
     )
   passed = list(top.passed)
   for person, listing in below.items():
@@ -149,7 +147,7 @@ def _list_people(folder: Path) -> tuple[dict[str | None, list[str]], list[str]]:
 def _check_count(count: int, folder: Path) -> None:
   """Raises InputError where there is more than can be meant."""
   if count > MAX_IMAGES:
-    raise InputError(f"{_shown(folder)} has over {MAX_IMAGES} images or other files: give fewer")
+    raise InputError(f"{shown(folder)} has over {MAX_IMAGES} images or other files: give fewer")
 
 
 def _list_folder(folder: Path) -> _Listing:
@@ -170,7 +168,7 @@ def _list_folder(folder: Path) -> _Listing:
         listing.passed.append(("other", entry.name))
       _check_count(max(map(len, listing)), folder)
   for names in listing:
-    names.sort(key=lambda it: natural_key(it if isinstance(it, str) else it[1]))
+    names.sort(key=lambda it: _natural_key(it if isinstance(it, str) else it[1]))
   return listing
 
 
@@ -248,7 +246,7 @@ def _some(names: list[str], noun: str) -> str:
 
 def _few(names: list[str]) -> str:
   """The first three names, and dots where there are more."""
-  return ", ".join(map(_shown, names[:3])) + (", ..." if len(names) > 3 else "")
+  return ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 @contextmanager
@@ -262,9 +260,4 @@ def _explained(path: Path, remedy: str) -> Iterator[None]:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if type(error).__name__ == "UnidentifiedImageError":  # Its message names a Python object.
       reason = "it is no image of a known format"
-    raise InputError(f"cannot read {_shown(path)} ({_shown(reason)}): {remedy}") from error
-
-
-def _shown(text: str | os.PathLike) -> str:
-  """A path or a message on one line, whatever its characters."""
-  return "".join(c if c.isprintable() else repr(c)[1:-1] for c in os.fspath(text))
+    raise InputError(f"cannot read {shown(path)} ({shown(reason)}): {remedy}") from error
