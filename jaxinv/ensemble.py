@@ -18,7 +18,7 @@ from jaxtyping import Array, Key
 
 from jaxinv import train
 from jaxinv.train import Trainer
-from jaxinv.types import Data, Hyper, Record, TrainState
+from jaxinv.types import AnyHyper, Data, Record, TrainState
 
 Run = TypeVar("Run")  # Whatever names a run.
 
@@ -26,7 +26,7 @@ Run = TypeVar("Run")  # Whatever names a run.
 # mapped lets a program branch on it.
 SHARED_DATA = Data(inputs=None, labels=None, train=0, holdout=0, keep=0, gram=None)
 OWN_DATA = Data(inputs=0, labels=None, train=None, holdout=None)
-STATE_AXES = TrainState(params=0, opt_state=0, step=None, key=0, order=0)
+STATE_AXES = TrainState(params=0, opt_state=0, step=None, key=0, order=0, collections=0)
 
 # On a CPU the states of the runs that step side by side should about fit a core's own cache:
 # measured, see BUILD.md. Elsewhere all of a group step side by side.
@@ -257,9 +257,9 @@ def _mesh(width: int, devices: Sequence[jax.Device]) -> Mesh:
   return jax.make_mesh((count,), ("run",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
-def stack_hypers(hypers: Sequence[Hyper]) -> Hyper:
+def stack_hypers(hypers: Sequence[AnyHyper]) -> AnyHyper:
   """Many hyperparameters as one, each leaf a float with a leading axis s."""
-  return Hyper(*(jnp.asarray(column, float) for column in zip(*hypers, strict=True)))
+  return jax.tree.map(lambda *column: jnp.asarray(column, float), *hypers)
 
 
 def chunk_lengths(num_steps: int, record_every: int, done: int = 0) -> Iterator[int]:
@@ -270,7 +270,7 @@ def chunk_lengths(num_steps: int, record_every: int, done: int = 0) -> Iterator[
     done += length
 
 
-def start_group(program: Program, keys: Key[Array, " s"], hypers: Hyper, data: Data) -> Progress:
+def start_group(program: Program, keys: Key[Array, " s"], hypers: AnyHyper, data: Data) -> Progress:
   """Initial states of a group, and the record before the first step."""
   states = program.init(keys, hypers, data)
   record = jax.device_get(program.evaluate(states, data))
@@ -286,7 +286,7 @@ def copied(tree):
 def train_group(
   program: Program,
   progress: Progress,
-  hypers: Hyper,
+  hypers: AnyHyper,
   data: Data,
   num_steps: int,
   record_every: int,
@@ -386,7 +386,7 @@ def widest(program: Program) -> int:
   return each * len(program.devices)
 
 
-def shapes(program: Program, keys: Key[Array, " s"], hypers: Hyper, data: Data) -> TrainState:
+def shapes(program: Program, keys: Key[Array, " s"], hypers: AnyHyper, data: Data) -> TrainState:
   """The shapes of a group's states and their places on the devices; nothing is run."""
   states = jax.eval_shape(program.init, keys, hypers, data)
   mesh = _mesh(len(keys), program.devices)

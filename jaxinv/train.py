@@ -20,6 +20,7 @@ from jaxinv.optimizers import Optimizer, clipped, stopped, undecayed
 from jaxinv.privacy import capacity
 from jaxinv.projection import Projection, project_difference
 from jaxinv.types import (
+  AnyHyper,
   Data,
   Hyper,
   Info,
@@ -46,16 +47,17 @@ class Trainer(NamedTuple):
       before the first step, and where a snapshot is given at its time.
     evaluate: (state, data) -> record.
     project: (a state's `params`, another's to take off or None, data) -> what correlations with
-      the examples need of the class weights, see `projection`.
+      the examples need of the class weights, see `projection`; None for models whose class weights
+      see no pixels.
     extras: state -> arrays by name: what else this engine knows of a model; perhaps nothing.
   """
 
-  init: Callable[[PRNGKey, Hyper, Data], TrainState]
-  step: Callable[[TrainState, Hyper, Data], tuple[TrainState, Info]]
+  init: Callable[[PRNGKey, AnyHyper, Data], TrainState]
+  step: Callable[[TrainState, AnyHyper, Data], tuple[TrainState, Info]]
   params: Callable[[TrainState, Data], Params]
   release: Callable[..., Release]
   evaluate: Callable[[TrainState, Data], Record]
-  project: Callable[[Params, Params | None, Data], Projection]
+  project: Callable[[Params, Params | None, Data], Projection] | None = None
   extras: Callable[[TrainState], dict[str, jax.Array]] = lambda state: {}
 
 
@@ -216,7 +218,7 @@ def all_finite(tree: Params) -> Bool[Array, ""]:
 
 
 def run(
-  trainer: Trainer, state: TrainState, hyper: Hyper, data: Data, num_steps: int
+  trainer: Trainer, state: TrainState, hyper: AnyHyper, data: Data, num_steps: int
 ) -> tuple[TrainState, Info]:
   """Takes `num_steps` steps in one scan; 25 + 25 of them equal 50, bit for bit.
 

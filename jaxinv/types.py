@@ -7,6 +7,8 @@ Axis names in shape annotations, everywhere in jaxinv:
   b  examples of a batch                                 p  features (pixels) of an example
   k  classes                                             u  units of a hidden layer
   h  height, w  width of an image in pixels              t  recorded steps
+  c  colours of a pixel, 1 or 3                          i  recovered images
+  d  values of a feature vector                          r  restarts of an inversion
 """
 
 from typing import Any, NamedTuple
@@ -24,18 +26,31 @@ class Dataset(NamedTuple):
   """Labelled examples on the host, as a loader returns them.
 
   Attributes:
-    inputs: the examples, one a row; images row by row (h, then w), in [0, 1].
+    inputs: the examples, one a row; images row by row (h, then w, then c), in [0, 1].
     labels: class of each example, from 0 to `num_classes` - 1.
     num_classes: number of classes, k.
-    image_shape: (h, w) with h * w = p, or None where examples are not images.
+    image_shape: (h, w), or (h, w, c) of coloured images, with p values in all; None where examples
+      are not images.
     names: name of each class.
   """
 
   inputs: Float[np.ndarray, "n p"]
   labels: Int[np.ndarray, " n"]
   num_classes: int
-  image_shape: tuple[int, int] | None
+  image_shape: tuple[int, ...] | None
   names: tuple[str, ...]
+
+
+class TrainTest(NamedTuple):
+  """A data set that comes divided: the same classes and image shape in both.
+
+  Attributes:
+    train: examples to train on.
+    test: examples that nobody trains on.
+  """
+
+  train: Dataset
+  test: Dataset
 
 
 class Data(NamedTuple):
@@ -102,6 +117,21 @@ class Hyper(NamedTuple):
   release_bits: Any = float("inf")
 
 
+class RobustHyper(NamedTuple):
+  """The hyperparameters of one adversarially trained run that can vary without compiling anew.
+
+  Attributes:
+    base: of the optimiser and the loss.
+    radius: of the ball in which the adversary may move an image, in the inputs' unit.
+  """
+
+  base: Hyper
+  radius: Any = 0.0
+
+
+AnyHyper = Hyper | RobustHyper
+
+
 class Snapshot(NamedTuple):
   """A model as it was earlier.
 
@@ -124,6 +154,8 @@ class TrainState(NamedTuple):
     key: source of this run's randomness: half of it starts the model, and step t draws from
       `fold_in(other half, t)`.
     order: this epoch's order of the training examples (indices into the data set).
+    collections: what a model carries beside its parameters, by Flax's name, as the running
+      statistics of batch normalisation; most models carry nothing.
   """
 
   params: Params
@@ -131,6 +163,7 @@ class TrainState(NamedTuple):
   step: Int[Array, ""]
   key: PRNGKey
   order: Int[Array, " m"]
+  collections: Params = {}  # noqa: RUF012, as nobody changes it.
 
 
 class Info(NamedTuple):
