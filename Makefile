@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo article test lint format clean
+.PHONY: venv demo article part2 test lint format clean
 
 venv: .venv/complete
 
@@ -22,6 +22,12 @@ demo: venv
 # The article's pictures on the real faces, where the data are: JAXINV_DATA=folder make article
 article: venv
 	$(BIN)/python -m launch.faces --dataset=att --preset=article --out_dir=runs/article --overwrite
+
+# Part II: networks with and without an adversary, inverted; on CIFAR-10 where the data are, else on
+# shapes that the project draws. A run that was stopped goes on.
+part2: venv
+	if [ -e "$(JAXINV_DATA)/cifar-10-batches-bin" ]; then data=cifar10; else data=synthetic_shapes; fi; \
+	  $(BIN)/python -m launch.cifar --dataset=$$data --out_dir=runs/part2-$$data
 
 test: venv
 	$(BIN)/python -m pytest -n auto --maxprocesses=4

@@ -5,7 +5,9 @@ What most people need; the modules hold the rest.
 
 from jaxinv.auditing import audit
 from jaxinv.data.att import load_att
+from jaxinv.data.cifar10 import load_cifar10
 from jaxinv.data.folder import load_references
+from jaxinv.data.shapes import synthetic_shapes
 from jaxinv.data.synthetic import synthetic_faces
 from jaxinv.errors import InputError
 from jaxinv.outcome import run, summarize
@@ -21,8 +23,10 @@ __all__ = [
   "Settings",
   "audit",
   "load_att",
+  "load_cifar10",
   "load_references",
   "run",
   "summarize",
   "synthetic_faces",
+  "synthetic_shapes",
 ]

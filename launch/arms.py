@@ -26,6 +26,12 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
   "release_noise": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
   "release_bits": (lambda x: x in (*range(1, 25), math.inf), "of bits from 1 to 24, or inf"),
 }
+# The same of what only networks have.
+_NETWORK_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+  "width_factor": (lambda x: 0 < x <= 16, "above 0 and at most 16"),
+  "adversary_radius": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "adversary_steps": (lambda x: 1 <= x <= 1000 and x == int(x), "that is whole, from 1 to 1000"),
+}
 
 
 def parse_arms(texts: Sequence[str]) -> tuple[Arm, ...]:
@@ -51,21 +57,7 @@ def parse_arms(texts: Sequence[str]) -> tuple[Arm, ...]:
 
 def parse_arm(text: str) -> Arm:
   """Parses one arm; see `parse_arms`."""
-  name, _, rest = text.partition(":")
-  if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or name.lower() == "targets":
-    raise InputError(
-      f"--arm '{text}': give it as NAME:key=value,key=value, the name in letters, digits, "
-      "'_', '-' and '.', and not 'targets'"
-    )
-  values: dict[str, str] = {}
-  for part in filter(None, rest.split(",")):
-    key, equals, value = part.partition("=")
-    if not equals or key not in ("optimizer", *Hyper._fields):
-      known = ", ".join(("optimizer", *Hyper._fields))
-      raise InputError(f"--arm {name}: unknown key '{part}': give key=value with a key of {known}")
-    if key in values:
-      raise InputError(f"--arm {name}: '{key}' is given twice")
-    values[key] = value
+  name, values = split_arm(text, ("optimizer", *Hyper._fields))
   optimizer = values.pop("optimizer", "sgd")
   if optimizer not in OPTIMIZERS:
     choices = ", ".join(OPTIMIZERS)
@@ -73,8 +65,41 @@ def parse_arm(text: str) -> Arm:
   if optimizer == "sgd" and "momentum" in values:
     raise InputError(f"--arm {name}: sgd has no momentum: give optimizer=momentum")
   return Arm(
-    name, optimizer, Hyper(**{k: _number(f"--arm {name}", k, v) for k, v in values.items()})
+    name, optimizer, Hyper(**{k: number(f"--arm {name}", k, v) for k, v in values.items()})
   )
+
+
+def split_arm(text: str, keys: Sequence[str], flag: str = "arm") -> tuple[str, dict[str, str]]:
+  """Takes an arm apart into its name and what is given for each key.
+
+  Args:
+    text: `NAME:key=value,key=value`.
+    keys: those that there are.
+    flag: what the arm was given by, for messages.
+
+  Returns:
+    The name, and texts by key.
+
+  Raises:
+    InputError: what is wrong, in which arm, and what would be right.
+  """
+  name, _, rest = text.partition(":")
+  if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or name.lower() == "targets":
+    raise InputError(
+      f"--{flag} '{text}': give it as NAME:key=value,key=value, the name in letters, digits, "
+      "'_', '-' and '.', and not 'targets'"
+    )
+  values: dict[str, str] = {}
+  for part in filter(None, rest.split(",")):
+    key, equals, value = part.partition("=")
+    if not equals or key not in keys:
+      raise InputError(
+        f"--{flag} {name}: unknown key '{part}': give key=value with a key of {', '.join(keys)}"
+      )
+    if key in values:
+      raise InputError(f"--{flag} {name}: '{key}' is given twice")
+    values[key] = value
+  return name, values
 
 
 def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
@@ -97,7 +122,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
       raise InputError(f"--grid '{text}': give it as KEY=value,value with a key of {known}")
     if key in grid:
       raise InputError(f"--grid: '{key}' is given twice")
-    values = tuple(_number("--grid", key, value) for value in rest.split(","))
+    values = tuple(number("--grid", key, value) for value in rest.split(","))
     # Cells are named by their values in six digits, and names become file names.
     if len({f"{value:g}" for value in values}) < len(values):
       raise InputError(f"--grid '{text}': a value is given twice")
@@ -105,8 +130,9 @@ def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
   return grid
 
 
-def _number(where: str, key: str, text: str) -> float:
-  accept, words = _RANGES[key]
+def number(where: str, key: str, text: str) -> float:
+  """The number given for a key, if it makes sense there; raises InputError else."""
+  accept, words = (_RANGES | _NETWORK_RANGES)[key]
   try:
     value = float(text)
   except ValueError:

@@ -1,0 +1,245 @@
+"""Networks trained in groups, with checkpoints; a finished group is one file."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinv import checkpoint, deep, draws, ensemble, files
+from jaxinv.deep_settings import DeepArm, DeepSettings, draw_masks, lesson_of, model_of
+from jaxinv.groups import Host, Stopped
+from jaxinv.losses import LOSSES
+from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.types import Data, Params, TrainTest
+
+# The images are shared; each run has a split of its own.
+_AXES = Data(inputs=None, labels=None, train=0, holdout=None)
+# The verifier's seed, which no arm can have.
+_VERIFIER_SEED = 2**32 - 1
+
+
+class TrainedNetwork(NamedTuple):
+  """One trained network.
+
+  Attributes:
+    variables: parameters and running statistics.
+    steps: when it was recorded.
+    history: `train_loss`, `train_accuracy`, `holdout_accuracy`, `finite`, each [t].
+  """
+
+  variables: Params
+  steps: np.ndarray
+  history: dict[str, np.ndarray]
+
+
+class DeepGroup(NamedTuple):
+  """Networks of one arm that are trained together.
+
+  Attributes:
+    name: of its files.
+    arm: how they are trained.
+    seeds: whom.
+    train: [s, m], the images that each is trained on.
+    width: networks that the group holds, padding counted in.
+  """
+
+  name: str
+  arm: DeepArm
+  seeds: tuple[int, ...]
+  train: np.ndarray
+  width: int
+
+
+def plan(settings: DeepSettings, data: TrainTest) -> list[DeepGroup]:
+  """Divides the runs of each arm into groups of one width; the verifier is the last group."""
+  masks = draw_masks(settings, data.train.labels)
+  width = min(settings.width or len(jax.local_devices()), settings.num_seeds)
+  groups = []
+  for arm in settings.arms:
+    for members in ensemble.divide(settings.num_seeds, width):
+      train = np.stack([np.flatnonzero(masks.kept[seed]) for seed in members])
+      name = f"{arm.name}-{members[0]:05d}-of-{width}"
+      groups.append(DeepGroup(name, arm, tuple(members), train, width))
+  everything = np.arange(len(data.train.labels))[None]
+  return [*groups, DeepGroup("verifier.0", settings.verifier, (_VERIFIER_SEED,), everything, 1)]
+
+
+def num_steps(settings: DeepSettings, group: DeepGroup) -> int:
+  """Steps of each network of a group."""
+  return lesson_of(settings, group.arm, group.train.shape[1]).num_steps
+
+
+def train_groups(
+  settings: DeepSettings,
+  data: TrainTest,
+  groups: Sequence[DeepGroup],
+  store: Path | None,
+  host: Host,
+) -> list[list[TrainedNetwork]]:
+  """Trains every group that is not finished yet.
+
+  Args:
+    settings: what to do.
+    data: the images.
+    groups: the plan.
+    store: folder for checkpoints and finished groups; None to keep nothing.
+    host: progress, messages, when to stop.
+
+  Returns:
+    Each group's networks, in the order of its seeds.
+
+  Raises:
+    Stopped: the host asked for it; the state is in the store.
+  """
+  # Groups of an arm are one program.
+  make = cache(lambda arm, num_train: _program(settings, data, arm, num_train))
+  num_train = len(data.train.labels)
+  both = [np.concatenate([getattr(part, name) for part in data]) for name in ("inputs", "labels")]
+  inputs, labels = jnp.asarray(both[0]), jnp.asarray(both[1])
+  holdout = jnp.arange(num_train, len(labels))
+  results = []
+  for group in groups:
+    done = _load(store, group, host)
+    if done is None:
+      program = make(group.arm, group.train.shape[1])
+      seen = Data(inputs, labels, jnp.asarray(group.train), holdout)
+      done = _train_group(settings, program, group, seen, store, host)
+    else:
+      host.advanced(_title(group), num_steps(settings, group) * len(group.seeds))
+    results.append(done)
+  return results
+
+
+def _program(settings: DeepSettings, data: TrainTest, arm: DeepArm, num_train: int):
+  base = arm.hyper.base
+  off = {name for name, none in (("weight_decay", 0.0), ("clip_norm", float("inf"))) if
+         getattr(base, name) == none}  # fmt: skip
+  trainer = deep.make_trainer(
+    model_of(settings, arm, data),
+    LOSSES["softmax"],
+    OPTIMIZERS[arm.optimizer],
+    lesson_of(settings, arm, num_train),
+    off,
+  )
+  # Mapped, the convolutions of several models become one grouped convolution, which on CPUs is far
+  # slower than one after another.
+  block = 1 if jax.default_backend() == "cpu" else 0
+  return ensemble.make_program(trainer, _AXES, block=block)
+
+
+def _train_group(
+  settings: DeepSettings,
+  program: ensemble.Program,
+  group: DeepGroup,
+  data: Data,
+  store: Path | None,
+  host: Host,
+) -> list[TrainedNetwork]:
+  seeds = ensemble.pad(group.seeds, group.width)
+  rows = ensemble.pad(range(len(group.seeds)), group.width)
+  data = ensemble.shard(data._replace(train=data.train[np.array(rows)]), _AXES, group.width)
+  keys = ensemble.shard(draws.train_keys(settings.root_seed, seeds), 0, group.width)
+  hypers = ensemble.stack_hypers([group.arm.hyper] * group.width)
+  hypers = ensemble.shard(hypers, 0, group.width)
+  steps, real = num_steps(settings, group), len(group.seeds)
+  every = settings.record_every * max(1, group.train.shape[1] // settings.batch_size)
+  folder = store / group.name if store else None
+
+  progress = ensemble.start_group(program, keys, hypers, data)
+  stored = checkpoint.restore(folder, progress, host.say) if folder else None
+  if stored is not None:
+    states = ensemble.shard(stored.states, ensemble.STATE_AXES, group.width)
+    progress = stored._replace(states=states)
+  host.advanced(_title(group), int(progress.states.step) * real)
+  last_save = time.monotonic()
+
+  def look(progress: ensemble.Progress, length: int) -> None:
+    nonlocal last_save
+    host.advanced(_title(group), length * real)
+    stop = host.stop()
+    if folder and (stop or time.monotonic() - last_save >= host.checkpoint_seconds):
+      checkpoint.save(folder, int(progress.states.step), progress)
+      last_save = time.monotonic()
+    if stop:
+      raise Stopped(f"stopped at step {int(progress.states.step)} of {_title(group)}")
+
+  progress = ensemble.train_group(program, progress, hypers, data, steps, every, look)
+  lengths = list(ensemble.chunk_lengths(steps, every))
+  result = {"steps": np.cumsum([0, *lengths])}
+  result |= {f"history/{name}": x[:, :real] for name, x in progress.history._asdict().items()}
+  variables = jax.device_get(deep.variables_of(progress.states))
+  result |= {f"variables/{name}": x[:real] for name, x in flatten(variables).items()}
+  if store:
+    path = store / f"{group.name}.npz"
+    files.write_npz(path, result)
+    # Written last, so that a group is finished when this is there.
+    files.write_text(path.with_suffix(".sha256"), files.sha256(path))
+    shutil.rmtree(folder, ignore_errors=True)
+  return _networks(group, result)
+
+
+def _networks(group: DeepGroup, result: dict[str, np.ndarray]) -> list[TrainedNetwork]:
+  """A group's networks, from the arrays that are kept of it."""
+  history = {name[8:]: x for name, x in result.items() if name.startswith("history/")}
+  flat = {name[10:]: x for name, x in result.items() if name.startswith("variables/")}
+  return [
+    TrainedNetwork(
+      unflatten({name: x[i] for name, x in flat.items()}),
+      result["steps"],
+      {name: x[:, i] for name, x in history.items()},
+    )
+    for i in range(len(group.seeds))
+  ]
+
+
+def flatten(tree: Params) -> dict[str, np.ndarray]:
+  """A tree of dicts as arrays by name, levels parted by slashes."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def unflatten(arrays: dict[str, np.ndarray]) -> Params:
+  """The tree that `flatten` was given."""
+  tree: Params = {}
+  for name, array in arrays.items():
+    *above, last = name.split("/")
+    branch = tree
+    for level in above:
+      branch = branch.setdefault(level, {})
+    branch[last] = array
+  return tree
+
+
+def _title(group: DeepGroup) -> str:
+  """Which arm and seeds a group trains, for people."""
+  if group.seeds == (_VERIFIER_SEED,):
+    return "the verifier"
+  return f"{group.arm.name}: seeds {group.seeds[0]} to {group.seeds[-1]}"
+
+
+def _load(store: Path | None, group: DeepGroup, host: Host) -> list[TrainedNetwork] | None:
+  """A finished group, or None where it is not there or damaged, which is said."""
+  result = load_whole(store / f"{group.name}.npz", host) if store else None
+  return None if result is None else _networks(group, result)
+
+
+def load_whole(path: Path, host: Host) -> dict[str, np.ndarray] | None:
+  """Arrays written with their digest beside them; None where they are missing or damaged."""
+  digest = path.with_suffix(".sha256")
+  if not digest.exists():
+    return None
+  try:
+    if files.sha256(path) != digest.read_text():
+      raise ValueError("it is not the file that was saved")
+    return files.read_npz(path)
+  except (OSError, ValueError) as error:
+    host.say(f"{path} is damaged ({error}); it is made again")
+    return None

@@ -1,0 +1,220 @@
+"""launch.cifar: files, resuming, bad input; what `deep_groups` and `deep_outcome` measure."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinv import deep_groups, deep_outcome, files, nearest, results
+from jaxinv.deep_groups import TrainedNetwork, flatten, unflatten
+from jaxinv.groups import Host
+from launch import cifar
+
+ROOT = Path(__file__).resolve().parent.parent
+_SMALL = (
+  *("--num_train=80", "--num_test=20", "--resolution=8", "--epochs=2", "--num_seeds=2"),
+  *("--batch_size=16", "--inversion_steps=3", "--inversions=pgd", "--restarts=2"),
+  *("--attack_images=10", "--attack_steps=2", "--record_every=1", "--checkpoint_seconds=0"),
+  "--arm=plain:width_factor=0.0625",
+  "--arm=robust:width_factor=0.0625,adversary=fgsm_rs,adversary_radius=0.03",
+  "--verifier=judge:model=resnet8,norm=batch,width_factor=0.0625",
+)
+
+
+def _run(out_dir: Path, *more: str) -> int:
+  return cifar.main([*_SMALL, f"--out_dir={out_dir}", *more])
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Path:
+  out_dir = tmp_path_factory.mktemp("cifar") / "run"
+  assert _run(out_dir) == 0
+  return out_dir
+
+
+def _metrics(out_dir: Path) -> dict[tuple[str, ...], float]:
+  rows = [line.split(",") for line in (out_dir / "metrics.csv").read_text().splitlines()[1:]]
+  return {tuple(row[:4]): float(row[4]) for row in rows}
+
+
+def test_the_files_are_there_and_fit_each_other(ran):
+  config = json.loads((ran / "config.json").read_text())
+  assert config["complete"] and config["command"] == "launch.cifar"
+  assert (ran / "report.html").exists() and not (ran / "checkpoints").exists()
+  summary, metrics = json.loads((ran / "summary.json").read_text()), _metrics(ran)
+  for arm in ("plain", "robust"):
+    images = files.read_npz(ran / "recovered" / f"{arm}.npz")
+    assert set(images) == {"pgd"}
+    assert images["pgd"].shape == (2, 10, 2, 8, 8, 3)
+    assert images["pgd"].min() >= 0 and images["pgd"].max() <= 255
+    values = [metrics[arm, str(seed), "pgd", "verifier_accuracy"] for seed in (0, 1)]
+    assert summary[arm]["pgd"]["verifier_accuracy"]["mean"] == pytest.approx(np.mean(values))
+    assert summary[arm]["pgd"]["verifier_accuracy"]["n"] == 2
+  history = files.read_npz(ran / "history.npz")
+  np.testing.assert_array_equal(history["plain/step"], [0, 4, 8])
+
+
+def test_every_number_of_the_model_is_what_its_weights_say(ran):
+  """By the weights on disk, and a network built anew."""
+  settings, data = _asked(ran)
+  model = deep_outcome.model_of(settings, settings.arms[0], data)
+  stored = files.read_npz(ran / "weights" / "plain.npz")
+  metrics = _metrics(ran)
+  for seed in range(2):
+    variables = unflatten({name: x[seed] for name, x in stored.items()})
+    logits = np.asarray(model.apply(variables, jnp.asarray(data.test.inputs)).logits)
+    right = (logits.argmax(1) == data.test.labels).mean()
+    assert metrics["plain", str(seed), "model", "holdout_accuracy"] == pytest.approx(right)
+
+
+def test_nearer_to_members_is_recomputed_from_the_images_on_disk(ran):
+  settings, data = _asked(ran)
+  masks = deep_outcome.draw_masks(settings, data.train.labels)
+  images = files.read_npz(ran / "recovered" / "robust.npz")["pgd"] / 255
+  labels = np.repeat(np.arange(10), 2)
+  for seed in range(2):
+    similarity = nearest.pixel_similarity(images[seed].reshape(20, -1), data.train.inputs)
+    nearer = []
+    for row, label in zip(similarity, labels, strict=True):
+      among = np.flatnonzero(masks.candidate & (data.train.labels == label))
+      nearer.append(masks.kept[seed, among[row[among].argmax()]])
+    found = _metrics(ran)["robust", str(seed), "pgd", "nearer_pixels"]
+    assert found == pytest.approx(np.mean(nearer))
+
+
+def _asked(out_dir: Path):
+  """Settings and data of the run, from the flags as they were last parsed."""
+  cifar.FLAGS.unparse_flags()
+  for name in cifar.FLAGS:
+    cifar.FLAGS[name].unparse()
+  cifar.FLAGS(["command", *_SMALL, f"--out_dir={out_dir}"])
+  return cifar._settings(), cifar._load()
+
+
+def test_stopped_anywhere_and_gone_on_gives_the_same_bits(ran, tmp_path, monkeypatch):
+  out_dir = tmp_path / "stopped"
+  real, stops = cifar.shared.StopSignal.__call__, []
+
+  def stop_often(self):
+    stops.append(1)
+    return len(stops) % 3 == 0 or real(self)
+
+  monkeypatch.setattr(cifar.shared.StopSignal, "__call__", stop_often)
+  statuses = []
+  while not statuses or statuses[-1] == cifar.shared.STOPPED:
+    assert len(statuses) < 20
+    statuses.append(_run(out_dir))
+  assert len(statuses) > 2 and statuses[-1] == 0
+  for name in ("metrics.csv", "summary.json"):
+    assert (out_dir / name).read_bytes() == (ran / name).read_bytes()
+  for name in ("recovered/robust.npz", "weights/robust.npz", "history.npz"):
+    ours, theirs = files.read_npz(out_dir / name), files.read_npz(ran / name)
+    for key in theirs:
+      np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+def test_a_complete_run_is_not_replaced(ran, capsys):
+  assert _run(ran) == 1
+  assert "complete run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "argument, words",
+  [
+    ("--arm=a:adversary=pgd_l2", "go together"),
+    ("--arm=a:adversary_radius=0.5", "go together"),
+    ("--arm=a:adversary=pgd", "unknown adversary 'pgd'"),
+    ("--arm=a:adversary=pgd_l2,adversary_radius=x", "is no number"),
+    ("--arm=a:depth=3", "unknown key 'depth=3'"),
+    ("--arm=a:model=resnet50", "unknown model 'resnet50'"),
+    ("--arm=a:width_factor=0", "above 0"),
+    ("--arm=a:adversary_steps=1.5", "whole"),
+    ("--arm=a/b", "NAME:key=value"),
+    ("--arm=PLAIN", "named twice"),
+    ("--verifier=", "--verifier"),
+    ("--inversions=pgd,magic", "unknown 'magic'"),
+    ("--dataset=mnist", "unknown --dataset 'mnist'"),
+    ("--dataset=cifar10", "--resolution|--data_dir|no such|is no"),
+    ("--resolution=7", "resolution"),
+    ("--batch_size=1000", "a batch of 1000"),
+    ("--download", "needs no file"),
+    ("--candidates=nan", "finite"),
+  ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(argument, words, tmp_path, capsys, monkeypatch):
+  monkeypatch.setenv("JAXINV_DATA", str(tmp_path / "nowhere"))
+  assert _run(tmp_path / "out", argument) == 1
+  line = capsys.readouterr().err
+  assert line.startswith("error: ") and line.count("\n") == 1
+  assert __import__("re").search(words, line)
+  assert not (tmp_path / "out").exists()
+
+
+def test_trees_are_flattened_and_back():
+  tree = {"params": {"head": {"kernel": np.eye(2)}}, "batch_stats": {"Norm_0": np.ones(3)}}
+  flat = flatten(tree)
+  assert set(flat) == {"params/head/kernel", "batch_stats/Norm_0"}
+  again = unflatten(flat)
+  np.testing.assert_array_equal(again["params"]["head"]["kernel"], np.eye(2))
+
+
+def test_a_network_that_diverged_is_left_out_and_said(ran):
+  """One of two seeds has a record that is not finite: its measures are NaN, the other's stand."""
+  settings, data = _asked(ran)
+  stored = files.read_npz(ran / "weights" / "plain.npz")
+  history = files.read_npz(ran / "history.npz")
+
+  def network(seed: int, finite: bool):
+    curves = {name: history[f"plain/{name}"][seed] for name in deep_outcome.CURVES}
+    curves["finite"] = np.full(3, finite)
+    variables = unflatten({name: x[seed] for name, x in stored.items()})
+    return TrainedNetwork(variables, history["plain/step"], curves)
+
+  settings = deep_outcome.DeepSettings(
+    **{**settings.__dict__, "arms": settings.arms[:1], "verifier": settings.arms[0]}
+  )
+  networks = {"plain": [network(0, True), network(1, False)]}
+  recovered = deep_outcome.recover_all(settings, data, networks, None, Host())
+  assert set(recovered) == {("plain", 0)}
+  judge = network(0, True)
+  found = deep_outcome.assemble(settings, data, networks, judge, recovered, Host())
+  summary = deep_outcome.summarize(found)
+  assert summary["plain"]["diverged"] == [1]
+  assert summary["plain"]["pgd"]["verifier_accuracy"]["n"] == 1
+  nobody = {"plain": [network(0, False), network(1, False)]}
+  found = deep_outcome.assemble(settings, data, nobody, judge, {}, Host())
+  assert deep_outcome.summarize(found)["plain"]["diverged"] == [0, 1]
+
+
+@pytest.mark.parametrize("damage", ["half", "digest"])
+def test_a_damaged_finished_group_is_made_again(tmp_path, damage):
+  said = []
+  path = tmp_path / "group.npz"
+  files.write_npz(path, {"x": np.ones(100)})
+  files.write_text(path.with_suffix(".sha256"), files.sha256(path))
+  host = Host(say=said.append)
+  assert set(deep_groups.load_whole(path, host)) == {"x"}
+  if damage == "half":
+    path.write_bytes(path.read_bytes()[:50])
+  else:
+    path.with_suffix(".sha256").write_text("0")
+  assert deep_groups.load_whole(path, host) is None
+  assert len(said) == 1 and "made again" in said[0]
+
+
+def test_the_real_command_runs_and_its_errors_have_no_traceback(tmp_path):
+  command = [sys.executable, "-m", "launch.cifar", *_SMALL, f"--out_dir={tmp_path / 'out'}"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.strip().endswith(f"report: {tmp_path / 'out' / 'report.html'}")
+  bad = subprocess.run([*command, "--epochs=x"], cwd=ROOT, capture_output=True, text=True)
+  assert bad.returncode == 1 and "--epochs" in bad.stderr
+  assert "Traceback" not in bad.stderr and bad.stdout == ""
+
+
+def test_what_it_writes_may_be_overwritten():
+  assert {"recovered", "weights", "history.npz", "summary.json"} <= set(results._OWN)
