@@ -323,6 +323,7 @@ def _pool(looks: Sequence[dict | None], settings: DeepSettings, data: TrainTest,
     how: nearest.pooled_test(
       [look["cases"][how] for look in there],
       np.random.default_rng(settings.root_seed),
+      num=1999,
       together=True,
     )
     for how in there[0]["cases"]

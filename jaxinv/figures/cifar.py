@@ -91,7 +91,7 @@ def recognition_figure(found: DeepFound, summary: Summary) -> Figure:
   axis.axvline(ceiling, color="black", linestyle="--", label="the verifier on test images")
   _dots(axis, found, summary, ["verifier_accuracy"])
   axis.set_xlabel("recovered images that an independent network takes for their class")
-  figure.legend(loc="outside lower center", ncols=4)
+  figure.legend(loc="outside lower center", ncols=4, frameon=False)
   return figure
 
 
@@ -103,7 +103,7 @@ def memorisation_figure(found: DeepFound, summary: Summary) -> Figure:
     axis.axvline(0.5, color="black", linestyle=":", label="no memory" if how == "pixels" else None)
     _dots(axis, found, summary, [f"nearer_{how}"], legend=how == "pixels")
     axis.set_xlabel(f"nearest candidate was trained on, by {how}")
-  figure.legend(loc="outside lower center", ncols=4)
+  figure.legend(loc="outside lower center", ncols=4, frameon=False)
   return figure
 
 
@@ -114,6 +114,7 @@ def curves_figure(found: DeepFound) -> Figure:
   for axis, (curve, title) in zip(axes[0], titles.items(), strict=True):
     for i, (name, arm) in enumerate(found.arms.items()):
       values = arm.history[curve]
+      values = values[np.isfinite(values).all(1)]  # Without seeds that diverged.
       label = name if curve == "train_accuracy" else None
       axis.fill_between(arm.steps, values.min(0), values.max(0), color=colour(i), alpha=0.2, lw=0)
       axis.plot(arm.steps, values.mean(0), "o-", ms=3, color=colour(i), label=label)
@@ -121,7 +122,7 @@ def curves_figure(found: DeepFound) -> Figure:
     axis.set_xlabel("training step (band: all seeds)")
     axis.set_ylim(0, 1)
   axes[0][0].set_ylabel("accuracy")
-  figure.legend(loc="outside lower center", ncols=5)
+  figure.legend(loc="outside lower center", ncols=5, frameon=False)
   return figure
 
 
