@@ -193,7 +193,7 @@ def _control_table(found: DeepFound) -> Table:
 
 
 def _num_tests(found: DeepFound) -> int:
-  """P-values on the page: of share and margin, by features and by pixels, for each arm and recipe."""
+  """P-values on the page: of share and margin, by features and by pixels, for each row."""
   return 4 * len(found.arms) * len(figures.inversions(found))
 
 
