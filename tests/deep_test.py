@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxinv import adversary, deep, draws, ensemble, schedules, train
-from jaxinv.convnets import make_convnet
+from jaxinv.convnets import ResNet
 from jaxinv.deep import Lesson, answer_all, make_trainer, make_victim, variables_of
 from jaxinv.losses import LOSSES
 from jaxinv.optimizers import OPTIMIZERS
@@ -29,7 +29,8 @@ def _data(num=24, train=16, seed=0):
 
 
 def _trainer(norm="batch", optimizer="sgd", off=("clip_norm", "weight_decay"), **lesson):
-  model = make_convnet("resnet8", _SHAPE, 2, 1 / 16, norm)
+  # Two stages of one block, of few channels: quick to compile, and all there is to a network.
+  model = ResNet(_SHAPE, 2, (1, 1), (4, 8), norm)
   lesson = Lesson(**{"num_steps": 10, "batch_size": 8, **lesson})
   return model, make_trainer(model, LOSSES["softmax"], OPTIMIZERS[optimizer], lesson, off)
 
