@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinv import checkpoint, deep, draws, ensemble, files
+from jaxinv import checkpoint, deep, draws, ensemble
 from jaxinv.deep_settings import DeepArm, DeepSettings, draw_masks, lesson_of, model_of
-from jaxinv.groups import Host, Stopped
+from jaxinv.groups import Host, Stopped, load_whole, save_whole
 from jaxinv.losses import LOSSES
 from jaxinv.optimizers import OPTIMIZERS
 from jaxinv.types import Data, Params, TrainTest
@@ -176,10 +176,7 @@ def _train_group(
   variables = jax.device_get(deep.variables_of(progress.states))
   result |= {f"variables/{name}": x[:real] for name, x in flatten(variables).items()}
   if store:
-    path = store / f"{group.name}.npz"
-    files.write_npz(path, result)
-    # Written last, so that a group is finished when this is there.
-    files.write_text(path.with_suffix(".sha256"), files.sha256(path))
+    save_whole(store / f"{group.name}.npz", result)
     shutil.rmtree(folder, ignore_errors=True)
   return _networks(group, result)
 
@@ -227,19 +224,5 @@ def _title(group: DeepGroup) -> str:
 
 def _load(store: Path | None, group: DeepGroup, host: Host) -> list[TrainedNetwork] | None:
   """A finished group, or None where it is not there or damaged, which is said."""
-  result = load_whole(store / f"{group.name}.npz", host) if store else None
+  result = load_whole(store / f"{group.name}.npz", host.say) if store else None
   return None if result is None else _networks(group, result)
-
-
-def load_whole(path: Path, host: Host) -> dict[str, np.ndarray] | None:
-  """Arrays written with their digest beside them; None where they are missing or damaged."""
-  digest = path.with_suffix(".sha256")
-  if not digest.exists():
-    return None
-  try:
-    if files.sha256(path) != digest.read_text():
-      raise ValueError("it is not the file that was saved")
-    return files.read_npz(path)
-  except (OSError, ValueError) as error:
-    host.say(f"{path} is damaged ({error}); it is made again")
-    return None

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxinv import deep, draws, files, inversion, nearest, stats
+from jaxinv import deep, draws, inversion, nearest, stats
 from jaxinv.adversary import robust
 from jaxinv.convnets import Answer
 from jaxinv.deep_findings import DeepArmFound, DeepFound, Inverted, Neighbours, Summary
-from jaxinv.deep_groups import DeepGroup, TrainedNetwork, flatten, load_whole
+from jaxinv.deep_groups import DeepGroup, TrainedNetwork, flatten
 from jaxinv.deep_settings import Attack, DeepArm, DeepSettings, KeepMasks, draw_masks, model_of
-from jaxinv.groups import Host, Stopped
+from jaxinv.groups import Host, Stopped, load_whole, save_whole
 from jaxinv.inversion import Inversion
 from jaxinv.outcome import CURVES, summarize_arm
 from jaxinv.stats import Interval
@@ -63,12 +63,11 @@ def recover_all(
       if not healthy(network):
         continue
       path = store / f"recovered-{arm.name}-{seed:05d}.npz" if store else None
-      images = load_whole(path, host) if path else None
+      images = load_whole(path, host.say) if path else None
       if images is None:
         images = _recover(settings, data, arm, network, seed, host)
         if path:
-          files.write_npz(path, images)
-          files.write_text(path.with_suffix(".sha256"), files.sha256(path))
+          save_whole(path, images)
       found[arm.name, seed] = images
   return found
 

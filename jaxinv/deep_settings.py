@@ -1,6 +1,6 @@
 """What an experiment with networks is asked: arms x seeds, inversions, and who checks them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -155,18 +155,12 @@ def check(settings: DeepSettings, data: TrainTest) -> None:
       f"a share of {settings.candidates:g} of a class's {least} training images is not even one "
       "candidate in and one out: give a larger --candidates, or more images"
     )
-  kept = len(data.train.labels) - _num_out(settings, data)
+  kept = int(draw_masks(replace(settings, num_seeds=1), data.train.labels).kept.sum())
   if not 0 < settings.batch_size <= kept:
     raise InputError(
       f"a batch of {settings.batch_size} does not fit the {kept} images that each model is trained "
       f"on: give a --batch_size from 1 to {kept}"
     )
-
-
-def _num_out(settings: DeepSettings, data: TrainTest) -> int:
-  return sum(
-    int(settings.candidates * count) // 2 for count in np.bincount(data.train.labels).tolist()
-  )
 
 
 class KeepMasks(NamedTuple):

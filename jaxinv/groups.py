@@ -151,9 +151,7 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   result |= _measure(scene, progress.states, past.earlier, result["finite"])
   result |= _saved(scene, progress.states, past.earlier, result["saved"])
   if store:
-    files.write_npz(_finished(store, group), result)
-    # Written last, so that a group is finished when this is there.
-    files.write_text(_digest(store, group), files.sha256(_finished(store, group)))
+    save_whole(_finished(store, group), result)
     shutil.rmtree(folder, ignore_errors=True)
   return result
 
@@ -277,19 +275,26 @@ def _name(group: Group) -> str:
   return f"group-{group.index:05d}-of-{group.width}"
 
 
-def _digest(store: Path, group: Group) -> Path:
-  return _finished(store, group).with_suffix(".sha256")
-
-
 def _load(store: Path | None, group: Group, host: Host) -> Result | None:
   """A finished group, or None where it is not there or damaged, which is said."""
-  if store is None or not _digest(store, group).exists():
+  return load_whole(_finished(store, group), host.say) if store else None
+
+
+def save_whole(path: Path, arrays: Result) -> None:
+  """Writes arrays, and last their SHA-256 beside them: they are finished when that is there."""
+  files.write_npz(path, arrays)
+  files.write_text(path.with_suffix(".sha256"), files.sha256(path))
+
+
+def load_whole(path: Path, say: Callable[[str], None]) -> Result | None:
+  """Arrays that `save_whole` wrote, or None where they are not there or damaged, which is said."""
+  digest = path.with_suffix(".sha256")
+  if not digest.exists():
     return None
-  path = _finished(store, group)
   try:
-    if files.sha256(path) != _digest(store, group).read_text():
+    if files.sha256(path) != digest.read_text():
       raise ValueError("it is not the file that was saved")
     return files.read_npz(path)
   except (OSError, ValueError) as error:
-    host.say(f"finished group {path} is damaged ({error}); it is trained again")
+    say(f"{path} is damaged ({error}); it is made again")
     return None

@@ -47,12 +47,16 @@ def parse_arms(texts: Sequence[str]) -> tuple[Arm, ...]:
     InputError: what is wrong, in which arm, and what would be right.
   """
   arms = tuple(map(parse_arm, texts))
-  names = [arm.name for arm in arms]
+  refuse_twins([arm.name for arm in arms])
+  return arms
+
+
+def refuse_twins(names: Sequence[str]) -> None:
+  """Raises InputError where two arms have one name."""
   for i, name in enumerate(names):
     # Arms become file names, and on some systems those do not tell cases apart.
     if name.lower() in map(str.lower, names[:i]):
       raise InputError(f"--arm: '{name}' is named twice: give each arm a name of its own")
-  return arms
 
 
 def parse_arm(text: str) -> Arm:

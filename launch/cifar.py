@@ -33,9 +33,11 @@ from jaxinv.groups import Host
 from jaxinv.inversion import INVERSIONS, Inversion
 from jaxinv.optimizers import OPTIMIZERS
 from jaxinv.schedules import SCHEDULES
+from jaxinv.stats import Interval
+from jaxinv.study_files import plain
 from jaxinv.types import Dataset, Hyper, RobustHyper, TrainTest
 from launch import flags as shared
-from launch.arms import number, split_arm
+from launch.arms import number, refuse_twins, split_arm
 from launch.progress import ProgressBar
 
 ARMS = ("standard", "robust:adversary=pgd_l2,adversary_radius=0.5")
@@ -153,11 +155,12 @@ def _main(argv: Sequence[str]) -> None:
     networks, verifier = deep_outcome.by_arm(groups, trained)
     recovered = deep_outcome.recover_all(settings, data, networks, store, host)
     found = deep_outcome.assemble(settings, data, networks, verifier, recovered, host)
-    summary = _write(out_dir, found)
+    paired = deep_outcome.compare(found)
+    summary = _write(out_dir, found, paired)
     story = cifar_report.Story(
       found=found,
       summary=summary,
-      paired=deep_outcome.compare(found),
+      paired=paired,
       attack=f"{FLAGS.attack_restarts} restarts of {FLAGS.attack_steps} steps of {FLAGS.attack} "
       f"within a radius of {FLAGS.attack_radius:g}",
       config=config,
@@ -171,9 +174,7 @@ def _main(argv: Sequence[str]) -> None:
 
 def _settings() -> DeepSettings:
   arms = tuple(parse_arm(text, "arm") for text in FLAGS.arm)
-  for i, arm in enumerate(arms):
-    if arm.name.lower() in [other.name.lower() for other in arms[:i]]:
-      raise InputError(f"--arm: '{arm.name}' is named twice: give each arm a name of its own")
+  refuse_twins([arm.name for arm in arms])
   same = ("num_seeds", "epochs", "batch_size", "candidates", "flip", "shift", "restarts")
   same += ("width", "save_seeds", "record_every")
   return DeepSettings(
@@ -261,7 +262,7 @@ def _whole(data: TrainTest) -> Dataset:
   )
 
 
-def _write(out_dir: Path, found: DeepFound) -> Summary:
+def _write(out_dir: Path, found: DeepFound, paired: dict[str, dict[str, Interval]]) -> Summary:
   """Writes metrics.csv, summary.json, recovered/, weights/ and history.npz; returns the summary."""
   measures = deep_outcome.table(found)
   results.write_metrics(out_dir, measures)
@@ -279,25 +280,15 @@ def _write(out_dir: Path, found: DeepFound) -> Summary:
   summary = deep_outcome.summarize(found)
   more = {
     "memorised": {
-      name: {
-        how: {kind: _plain(test._asdict()) for kind, test in inverted.memorised.items()}
-        for how, inverted in arm.inverted.items()
-      }
+      name: {how: inverted.memorised for how, inverted in arm.inverted.items()}
       for name, arm in found.arms.items()
     },
     "verifier": found.verifier,
     "controls": found.controls,
-    "paired": {
-      how: {metric: interval._asdict() for metric, interval in metrics.items()}
-      for how, metrics in deep_outcome.compare(found).items()
-    },
+    "paired": paired,
   }
-  files.write_json(out_dir / "summary.json", {**summary, **more})
+  files.write_json(out_dir / "summary.json", plain({**summary, **more}))
   return summary
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-  return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def _print_summary(found: DeepFound, summary: Summary) -> None:

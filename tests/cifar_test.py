@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import deep_groups, deep_outcome, files, nearest, results
+from jaxinv import deep_outcome, files, groups, nearest, results
 from jaxinv.deep_groups import TrainedNetwork, flatten, unflatten
 from jaxinv.groups import Host
 from launch import cifar
@@ -194,15 +194,14 @@ def test_a_network_that_diverged_is_left_out_and_said(ran):
 def test_a_damaged_finished_group_is_made_again(tmp_path, damage):
   said = []
   path = tmp_path / "group.npz"
-  files.write_npz(path, {"x": np.ones(100)})
-  files.write_text(path.with_suffix(".sha256"), files.sha256(path))
+  groups.save_whole(path, {"x": np.ones(100)})
   host = Host(say=said.append)
-  assert set(deep_groups.load_whole(path, host)) == {"x"}
+  assert set(groups.load_whole(path, host.say)) == {"x"}
   if damage == "half":
     path.write_bytes(path.read_bytes()[:50])
   else:
     path.with_suffix(".sha256").write_text("0")
-  assert deep_groups.load_whole(path, host) is None
+  assert groups.load_whole(path, host.say) is None
   assert len(said) == 1 and "made again" in said[0]
 
 
