@@ -52,6 +52,9 @@ _WORDS = {
 }
 KEYS = (*_WORDS, "width_factor", "adversary_radius", "adversary_steps", *_NUMBERS)
 
+# What summary.json holds beside the arms.
+_TAKEN = ("memorised", "verifier", "controls", "paired")
+
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/cifar")
 
@@ -175,6 +178,9 @@ def _main(argv: Sequence[str]) -> None:
 def _settings() -> DeepSettings:
   arms = tuple(parse_arm(text, "arm") for text in FLAGS.arm)
   refuse_twins([arm.name for arm in arms])
+  for arm in arms:
+    if arm.name in _TAKEN:
+      raise InputError(f"--arm: summary.json has '{arm.name}' already: give the arm another name")
   same = ("num_seeds", "epochs", "batch_size", "candidates", "flip", "shift", "restarts")
   same += ("width", "save_seeds", "record_every")
   return DeepSettings(

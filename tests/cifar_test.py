@@ -135,6 +135,7 @@ def test_a_complete_run_is_not_replaced(ran, capsys):
     ("--arm=a:adversary_steps=1.5", "whole"),
     ("--arm=a/b", "NAME:key=value"),
     ("--arm=PLAIN", "named twice"),
+    ("--arm=controls", "summary.json has 'controls' already"),
     ("--verifier=", "--verifier"),
     ("--inversions=pgd,magic", "unknown 'magic'"),
     ("--dataset=mnist", "unknown --dataset 'mnist'"),
