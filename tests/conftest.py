@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # An accelerator only where one is asked for.
+# Compiling takes most of the tests' time, and what they state holds of hardly optimised programs
+# too. With 0 in its place they test what users run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Programs that many tests compile are compiled once, and not into the user's own cache folder.
 CACHE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "jaxinv"
 os.environ["XDG_CACHE_HOME"] = str(CACHE)
