@@ -1,20 +1,18 @@
 """Faces from folders and zips of PGMs: every layout loads alike, every fault is one clear line."""
 
-import functools
 import hashlib
-import http.server
 import os
 import random
 import shutil
 import stat
 import struct
-import threading
 import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fetch_test import assert_fails
 
 from jaxinv.data import att
 from jaxinv.data.att import download_att, load_att, pixel_digest, read_pgm
@@ -64,17 +62,6 @@ def write_either(kind, tmp_path, files):
   if kind == "zip":
     return write_zip(tmp_path / "faces.zip", files)
   return write_folder(tmp_path / "faces", files)
-
-
-def assert_fails(call, *parts):
-  """The call raises an InputError of one line that has all parts."""
-  with pytest.raises(InputError) as caught:
-    call()
-  message = str(caught.value)
-  assert "\n" not in message and "\r" not in message
-  for part in parts:
-    assert part in message, message
-  return message
 
 
 def assert_same(a, b):
@@ -547,98 +534,28 @@ def test_headers_take_linear_time():
         assert len(str(error)) < 200
 
 
-# ---- The download, without a network -------------------------------------------------------------
+# ---- The download, without a network: what is there already --------------------------------------
 
 
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-  """A folder that a local server sends for the AT&T URL, and the requests it got."""
-  folder, requests = tmp_path / "served", []
-  folder.mkdir()
+def test_download_replaces_a_broken_zip(tmp_path, monkeypatch):
+  good = write_zip(tmp_path / "good.zip", faces())
+  dataset = load_att(good)
 
-  class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-      requests.append(self.path)
+  def give(url, known_hash, fname, path):
+    return str(shutil.copy(good, Path(path) / fname))
 
-  handler = functools.partial(Handler, directory=str(folder))
-  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-  threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-  monkeypatch.setattr(att, "URL", f"http://127.0.0.1:{server.server_port}/faces.zip")
-  for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-    monkeypatch.delenv(name, raising=False)
-  yield folder, requests
-  server.shutdown()
-  server.server_close()
-
-
-def serve_faces(folder, monkeypatch):
-  dataset = load_att(write_zip(folder / "faces.zip", faces()))
+  monkeypatch.setattr("pooch.retrieve", give)
   monkeypatch.setattr(att, "PIXEL_SHA256", pixel_digest(dataset))
-  return dataset
-
-
-def test_download_fetches_once(served, tmp_path, monkeypatch, capfd):
-  folder, requests = served
-  dataset = serve_faces(folder, monkeypatch)
-  cache = tmp_path / "new" / "cache"
-  for _ in range(2):
-    path = download_att(cache)
-    assert path == cache / "att_faces.zip"
-    assert_same(load_att(cache), dataset)
-  assert len(requests) == 1 and os.listdir(cache) == ["att_faces.zip"]
-  assert capfd.readouterr() == ("", "")
-
-
-def test_download_replaces_a_broken_zip(served, tmp_path, monkeypatch):
-  dataset = serve_faces(served[0], monkeypatch)
   (tmp_path / "att_faces.zip").write_bytes(b"half a zip")
   assert_same(load_att(download_att(str(tmp_path))), dataset)
 
 
-def test_download_leaves_other_peoples_faces(served, tmp_path):
+def test_download_leaves_other_peoples_faces(tmp_path, monkeypatch):
   path = write_zip(tmp_path / "att_faces.zip", faces())
   before = path.read_bytes()
+  monkeypatch.setattr("pooch.retrieve", None)  # Nothing is asked for.
   assert_fails(lambda: download_att(tmp_path), "other faces", "move it away")
-  assert path.read_bytes() == before and not served[1]
-
-
-@pytest.mark.parametrize("raw", [None, b"<html>not here</html>", b""])
-def test_download_of_something_else(raw, served, tmp_path):
-  write_zip(served[0] / "faces.zip", faces())
-  if raw is not None:
-    (served[0] / "faces.zip").write_bytes(raw)
-  cache = tmp_path / "cache"
-  assert_fails(lambda: download_att(cache), "not the AT&T faces", "--data_dir", "synthetic_faces")
-  assert os.listdir(cache) == []
-
-
-def test_download_not_found(served, tmp_path, capfd):
-  cache = tmp_path / "cache"
-  assert_fails(lambda: download_att(cache), "cannot download", "404", "--data_dir", "JAXINV_DATA")
-  assert os.listdir(cache) == [] and capfd.readouterr() == ("", "")
-
-
-def test_download_without_network(tmp_path, monkeypatch):
-  # Nothing listens on port 9 (discard) of this machine.
-  monkeypatch.setattr(att, "URL", "http://127.0.0.1:9/faces.zip")
-  assert_fails(lambda: download_att(tmp_path), "cannot download", "synthetic_faces")
-  assert os.listdir(tmp_path) == []
-
-
-def test_download_interrupted_leaves_nothing(tmp_path, monkeypatch):
-  def interrupted(url, known_hash, fname, path):
-    (Path(path) / fname).write_bytes(b"PK half")
-    raise KeyboardInterrupt
-
-  monkeypatch.setattr("pooch.retrieve", interrupted)
-  with pytest.raises(KeyboardInterrupt):
-    download_att(tmp_path)
-  assert os.listdir(tmp_path) == []
-
-
-def test_download_to_no_folder(tmp_path):
-  (tmp_path / "file").write_text("")
-  assert_fails(lambda: download_att(tmp_path / "file"), "cannot download", "synthetic_faces")
+  assert path.read_bytes() == before
 
 
 # ---- The real faces ------------------------------------------------------------------------------

@@ -2,17 +2,15 @@
 
 import functools
 import gzip
-import hashlib
-import http.server
 import io
 import os
 import random
 import tarfile
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fetch_test import assert_fails
 
 from jaxinv.data import cifar10
 from jaxinv.data.cifar10 import NAMES, download_cifar10, load_cifar10
@@ -71,16 +69,6 @@ def write_either(kind, tmp_path, files):
   if kind == "archive":
     return write_tar(tmp_path / "cifar.tar.gz", in_folder(files))
   return write_folder(tmp_path / "cifar", files)
-
-
-def assert_fails(call, *parts):
-  """The call raises an InputError of one line that has all parts."""
-  with pytest.raises(InputError) as caught:
-    call()
-  message = str(caught.value)
-  assert message.isprintable()
-  for part in parts:
-    assert part in message, message
 
 
 def assert_same(a, b):
@@ -446,93 +434,19 @@ def test_broken_archives_raise_nothing_else(mode, form, tmp_path):
   assert failed > 100
 
 
-# ---- The download, without a network -------------------------------------------------------------
-
-
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-  """A folder that a local server sends for CIFAR-10's URL, and the requests it got."""
-  folder, requests = tmp_path / "served", []
-  folder.mkdir()
-
-  class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-      requests.append(self.path)
-
-  handler = functools.partial(Handler, directory=str(folder))
-  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-  threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-  monkeypatch.setattr(cifar10, "URL", f"http://127.0.0.1:{server.server_port}/cifar.tar.gz")
-  for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-    monkeypatch.delenv(name, raising=False)
-  yield folder, requests
-  server.shutdown()
-  server.server_close()
-
-
-def serve(folder, monkeypatch):
-  path = write_tar(folder / "cifar.tar.gz", in_folder(batches()))
-  monkeypatch.setattr(cifar10, "MD5", hashlib.md5(path.read_bytes()).hexdigest())
-  return load_cifar10(path)
-
-
-def test_download_fetches_once(served, tmp_path, monkeypatch, capfd):
-  folder, requests = served
-  data = serve(folder, monkeypatch)
-  cache = tmp_path / "new" / "cache"
-  for _ in range(2):
-    assert download_cifar10(cache) == cache / "cifar-10-binary.tar.gz"
-    assert_same(load_cifar10(cache), data)
-  assert len(requests) == 1 and os.listdir(cache) == ["cifar-10-binary.tar.gz"]
-  assert capfd.readouterr() == ("", "")
+# ---- The download, without a network: what is there already --------------------------------------
 
 
 @pytest.mark.parametrize("raw", [b"", b"half an archive"])
-def test_download_leaves_what_is_not_its_own(raw, served, tmp_path, monkeypatch):
-  serve(served[0], monkeypatch)
+def test_download_leaves_what_is_not_its_own(raw, tmp_path, monkeypatch):
   path = tmp_path / "cifar-10-binary.tar.gz"
   path.write_bytes(raw)
+  monkeypatch.setattr("pooch.retrieve", None)  # Nothing is asked for.
   assert_fails(lambda: download_cifar10(tmp_path), str(path), "not CIFAR-10's", "move it away")
-  assert path.read_bytes() == raw and not served[1]
+  assert path.read_bytes() == raw
 
 
-@pytest.mark.parametrize("raw", [None, b"<html>not here</html>", b""])
-def test_download_of_something_else(raw, served, tmp_path):
-  write_tar(served[0] / "cifar.tar.gz", batches())
-  if raw is not None:
-    (served[0] / "cifar.tar.gz").write_bytes(raw)
-  cache = tmp_path / "cache"
-  assert_fails(lambda: download_cifar10(cache), "not CIFAR-10", "--data_dir", "synthetic_shapes")
-  assert os.listdir(cache) == []
-
-
-def test_download_not_found(served, tmp_path, capfd):
-  cache = tmp_path / "cache"
-  assert_fails(lambda: download_cifar10(cache), "cannot download", "404", "JAXINV_DATA")
-  assert os.listdir(cache) == [] and capfd.readouterr() == ("", "")
-
-
-def test_download_without_network(tmp_path, monkeypatch):
-  # Nothing listens on port 9 (discard) of this machine.
-  monkeypatch.setattr(cifar10, "URL", "http://127.0.0.1:9/cifar.tar.gz")
-  assert_fails(lambda: download_cifar10(tmp_path), "cannot download", "synthetic_shapes")
-  assert os.listdir(tmp_path) == []
-
-
-def test_download_interrupted_leaves_nothing(tmp_path, monkeypatch):
-  def interrupted(url, known_hash, fname, path):
-    (Path(path) / fname).write_bytes(b"half")
-    raise KeyboardInterrupt
-
-  monkeypatch.setattr("pooch.retrieve", interrupted)
-  with pytest.raises(KeyboardInterrupt):
-    download_cifar10(tmp_path)
-  assert os.listdir(tmp_path) == []
-
-
-def test_download_to_no_folder(tmp_path):
-  (tmp_path / "file").write_text("")
-  assert_fails(lambda: download_cifar10(tmp_path / "file"), "cannot download", "synthetic_shapes")
+def test_download_leaves_a_folder_by_its_name(tmp_path):
   (tmp_path / "cifar-10-binary.tar.gz").mkdir()
   assert_fails(lambda: download_cifar10(tmp_path), "cannot read", "Is a directory")
 

@@ -11,19 +11,18 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 import zipfile
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from jaxtyping import Float
 
+from jaxinv.data.fetch import WHOLE, download, explained
 from jaxinv.data.names import natural_pieces, shown
 from jaxinv.errors import InputError
 from jaxinv.types import Dataset
@@ -41,9 +40,6 @@ _HEADER = re.compile(rb"P5" + 3 * (_SPACE + rb"+([0-9]{1,18})") + rb"(?=" + _SPA
 _BREAK = re.compile(_SPACE)
 _CRLF_BREAK = re.compile(rb"(?:#[^\r\n]*)?\r\n|" + _SPACE)
 _LOOSE_BREAK = re.compile(rb"[ \t]*(?:#[^\r\n]*)?(?:\r\n|[\r\n])(?:#[^\r\n]*(?:\r\n|[\r\n]))*")
-_WHOLE = "put a readable, whole copy in its place"
-# All but the first are what an unsound zip makes zipfile raise.
-_ERRORS = (OSError, EOFError, OverflowError, RuntimeError, ValueError, zlib.error, BadZipFile)
 _HIDDEN = re.compile(r"\.|__MACOSX$")  # Of files and folders: the system's own, as ._1.pgm.
 
 
@@ -80,7 +76,7 @@ def load_att(data_dir: str | os.PathLike) -> Dataset:
   root = _find_faces(os.path.expanduser(os.fspath(data_dir)))
   if os.path.isdir(root):
     return _decode_people(_list_folder(root), root)
-  with _explained(f"read {root}"):
+  with explained(f"read {root}"):
     archive = ZipFile(root)
   with archive:
     return _decode_people(_list_zip(archive, root), root)
@@ -104,14 +100,7 @@ def download_att(cache_dir: str | os.PathLike) -> Path:
     return target
   if there:  # Somebody's own faces are not to be replaced; a broken file is.
     raise InputError(f"{shown(target)} has other faces than AT&T's: move it away to download them")
-  with _explained(f"download {URL} to {target}", _OTHERS):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that replacing is one step; hidden, so that no loader looks inside.
-    with tempfile.TemporaryDirectory(prefix=".att_", dir=target.parent) as folder:
-      fetched = _fetch(folder)
-      if _digest_at(fetched) != PIXEL_SHA256:
-        raise InputError(f"what came from {URL} is not the AT&T faces, and is removed: {_OTHERS}")
-      os.replace(fetched, target)
+  download(URL, target, lambda it: _digest_at(it) == PIXEL_SHA256, "the AT&T faces", _OTHERS)
   return target
 
 
@@ -138,14 +127,14 @@ def read_pgm(raw: bytes, where: str) -> Float[np.ndarray, "h w"]:
   header = _HEADER.match(raw)
   width, height, maxval = map(int, header.groups()) if header else (0, 0, 0)
   if not (width and height and 1 <= maxval <= 65535):
-    raise InputError(f"{where} has an impossible PGM header, {raw[:24]!r}: {_WHOLE}")
+    raise InputError(f"{where} has an impossible PGM header, {raw[:24]!r}: {WHOLE}")
   dtype = np.dtype(np.uint8 if maxval < 256 else ">u2")
   size = width * height * dtype.itemsize
   start = _raster_start(raw, header.end(), size)
   # Before anything is allocated: a header may promise any size.
   if len(raw) - start < size:
     problem = f"{width} x {height} pixels need {size} bytes, and it has {len(raw) - start}"
-    raise InputError(f"{where} is truncated: {problem}: {_WHOLE}")
+    raise InputError(f"{where} is truncated: {problem}: {WHOLE}")
   values = np.frombuffer(raw, dtype, width * height, start).reshape(height, width)
   if values.max() > maxval:
     raise InputError(f"{where} has values above its maxval, {maxval}: convert it to PGM anew")
@@ -197,7 +186,7 @@ def _list_folder(root: str) -> list[PgmFile]:
 def _list_one(root: str, folder: tuple[str, ...]) -> tuple[list[tuple[str, ...]], list[PgmFile]]:
   """The folders and the PGMs directly in one folder."""
   here, subfolders, images = os.path.join(root, *folder), [], []
-  with _explained(f"read {here}"):
+  with explained(f"read {here}"):
     names = os.listdir(here)
   for parts in ((*folder, name) for name in names if not _HIDDEN.match(name)):
     path = os.path.join(root, *parts)
@@ -205,7 +194,7 @@ def _list_one(root: str, folder: tuple[str, ...]) -> tuple[list[tuple[str, ...]]
       subfolders.append(parts)
     # A broken link is an image gone missing; a pipe would block.
     elif _is_image(parts) and (os.path.isfile(path) or not os.path.exists(path)):
-      with _explained(f"read {path}"):
+      with explained(f"read {path}"):
         images.append(PgmFile(parts, os.stat(path).st_size, partial(open, path, "rb")))
   return subfolders, images
 
@@ -256,10 +245,10 @@ def _read_bytes(file: PgmFile, where: str) -> bytes:
   """Reads an image's file, never more than it declares and a byte."""
   if file.size > MAX_IMAGE_BYTES:
     raise InputError(f"{where} has over {MAX_IMAGE_BYTES} bytes: make it smaller or remove it")
-  with _explained(f"read {where}"), file.open() as stream:
+  with explained(f"read {where}"), file.open() as stream:
     raw = stream.read(file.size + 1)
   if len(raw) != file.size:
-    raise InputError(f"{where} has not the {file.size} bytes it declares: {_WHOLE}")
+    raise InputError(f"{where} has not the {file.size} bytes it declares: {WHOLE}")
   return raw
 
 
@@ -297,28 +286,3 @@ def _digest_at(path: str | os.PathLike) -> str | None:
   """The pixels' digest of a zip, or None where it is missing or cannot be used."""
   with contextlib.suppress(InputError):
     return pixel_digest(load_att(path))
-
-
-def _fetch(folder: str) -> str:
-  """Downloads the zip into a folder."""
-  import pooch  # Only downloading needs it.
-
-  logger = pooch.get_logger()
-  level = logger.level
-  logger.setLevel("WARNING")  # It would tell users to write the hash into their code.
-  try:
-    return pooch.retrieve(URL, known_hash=None, fname="att_faces.zip", path=folder)
-  finally:
-    logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _explained(what: str, remedy: str = _WHOLE) -> Iterator[None]:
-  """Turns what reading, writing and downloading raise into an InputError: cannot do `what`."""
-  try:
-    yield
-  except InputError:
-    raise
-  except _ERRORS as error:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise InputError(f"cannot {shown(what)} ({shown(reason)}): {remedy}") from error

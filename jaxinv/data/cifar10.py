@@ -14,8 +14,6 @@ import io
 import os
 import re
 import tarfile
-import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from jaxinv.data.fetch import WHOLE, download, explained
 from jaxinv.data.names import natural_pieces, shown
 from jaxinv.errors import InputError
 from jaxinv.types import Dataset, TrainTest
@@ -45,9 +44,6 @@ _TEST, _META = "test_batch.bin", "batches.meta.txt"
 _TRAIN = re.compile(r"data_batch_[0-9]+\.bin")
 _OTHERS = "--data_dir or JAXINV_DATA names another folder, --dataset=synthetic_shapes needs no file"
 _HELP = f"--download fetches CIFAR-10, {_OTHERS}"
-_WHOLE = "put a readable, whole copy in its place"
-# What an unsound archive makes gzip and tarfile raise, too.
-_ERRORS = (OSError, EOFError, OverflowError, RuntimeError, ValueError, zlib.error, tarfile.TarError)
 
 
 def load_cifar10(data_dir: str | os.PathLike, resolution: int = _SIDE) -> TrainTest:
@@ -103,18 +99,11 @@ def download_cifar10(cache_dir: str | os.PathLike) -> Path:
   """
   target = Path(cache_dir).expanduser() / ARCHIVE
   if os.path.lexists(target):
-    with _explained(f"read {target}"):
+    with explained(f"read {target}"):
       if _md5(target) == MD5:
         return target
     raise InputError(f"{shown(target)} is not CIFAR-10's archive: move it away to download that")
-  with _explained(f"download {URL} to {target}", _OTHERS):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that putting it there is one step; hidden, so that nobody looks inside.
-    with tempfile.TemporaryDirectory(prefix=".cifar_", dir=target.parent) as folder:
-      fetched = _fetch(folder)
-      if _md5(fetched) != MD5:
-        raise InputError(f"what came from {URL} is not CIFAR-10, and is removed: {_OTHERS}")
-      os.replace(fetched, target)
+  download(URL, target, lambda it: _md5(it) == MD5, "CIFAR-10", _OTHERS)
   return target
 
 
@@ -127,7 +116,7 @@ def _find_batches(data_dir: str) -> str:
   for name, is_there in ((FOLDER, os.path.isdir), (ARCHIVE, os.path.isfile)):
     if is_there(found := os.path.join(data_dir, name)):
       return found
-  with _explained(f"read {data_dir}"):
+  with explained(f"read {data_dir}"):
     if any(_TRAIN.fullmatch(name) for name in os.listdir(data_dir)):
       return data_dir
   looked = f"neither {FOLDER}/ nor {ARCHIVE} is there, nor data_batch_1.bin"
@@ -142,13 +131,13 @@ def _is_wanted(name: str) -> bool:
 def _read_folder(root: str) -> dict[str, bytes]:
   """The files of a folder by name."""
   files, left = {}, MAX_TOTAL_BYTES
-  with _explained(f"read {root}"):
+  with explained(f"read {root}"):
     names = sorted(filter(_is_wanted, os.listdir(root)))
   for path in (os.path.join(root, name) for name in names):
     # A pipe would block; a broken link is a file gone missing.
     if os.path.exists(path) and not os.path.isfile(path):
-      raise InputError(f"{shown(path)} is no file: {_WHOLE}")
-    with _explained(f"read {path}"), open(path, "rb") as file:
+      raise InputError(f"{shown(path)} is no file: {WHOLE}")
+    with explained(f"read {path}"), open(path, "rb") as file:
       raw = file.read(left + 1)
     if len(raw) > left:
       raise InputError(f"{shown(root)} has over {MAX_TOTAL_BYTES} bytes of images: give fewer")
@@ -159,14 +148,14 @@ def _read_folder(root: str) -> dict[str, bytes]:
 def _read_archive(path: str) -> dict[str, bytes]:
   """The files of an archive by name, whatever their folder in it."""
   files = {}
-  with _explained(f"read {path}"), _unpacked(path) as stream:
+  with explained(f"read {path}"), _unpacked(path) as stream:
     # As a stream, tarfile never goes back and asks for small pieces only: these are counted.
     counted = SimpleNamespace(read=_bounded(stream, path))
     with tarfile.open(fileobj=counted, mode="r|") as archive:
       for number, info in enumerate(archive):
         where, name = f"{path}: {info.name!r}", info.name.rpartition("/")[2]
         if number >= MAX_MEMBERS:
-          raise InputError(f"{shown(path)} has over {MAX_MEMBERS} members: {_WHOLE}")
+          raise InputError(f"{shown(path)} has over {MAX_MEMBERS} members: {WHOLE}")
         if info.issparse() or not (info.isreg() or info.isdir()):
           raise InputError(f"{shown(where)} is a link or a device: pack it anew, of plain files")
         # Before it is read or passed over: a header may promise any size, and tarfile believes it.
@@ -220,15 +209,15 @@ def _parse(raw: bytes, where: str) -> UInt8[np.ndarray, "n d"]:
   """The records of one file, each a label and its pixels."""
   where = shown(where)
   if not raw:
-    raise InputError(f"{where} is empty: {_WHOLE}")
+    raise InputError(f"{where} is empty: {WHOLE}")
   if len(raw) % _RECORD:
-    raise InputError(f"{where} has {len(raw)} bytes, no multiple of {_RECORD}: {_WHOLE}")
+    raise InputError(f"{where} has {len(raw)} bytes, no multiple of {_RECORD}: {WHOLE}")
   records = np.frombuffer(raw, np.uint8).reshape(-1, _RECORD)
   wrong = records[:, 0] >= len(NAMES)
   if wrong.any():
     first = int(wrong.argmax())
     problem = f"record {first + 1} of {len(records)} has the label {records[first, 0]}, above 9"
-    raise InputError(f"{where}: {problem}: {_WHOLE}")
+    raise InputError(f"{where}: {problem}: {WHOLE}")
   return records
 
 
@@ -264,28 +253,3 @@ def _md5(path: str | os.PathLike) -> str:
   """The MD5 of a file's contents."""
   with open(path, "rb") as file:
     return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _fetch(folder: str) -> str:
-  """Downloads the archive into a folder."""
-  import pooch  # Only downloading needs it.
-
-  logger = pooch.get_logger()
-  level = logger.level
-  logger.setLevel("WARNING")  # It would tell users to write the hash into their code.
-  try:
-    return pooch.retrieve(URL, known_hash=None, fname=ARCHIVE, path=folder)
-  finally:
-    logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _explained(what: str, remedy: str = _WHOLE) -> Iterator[None]:
-  """Turns what reading, unpacking and downloading raise into an InputError: cannot do `what`."""
-  try:
-    yield
-  except InputError:
-    raise
-  except _ERRORS as error:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise InputError(f"cannot {shown(what)} ({shown(reason)}): {remedy}") from error
