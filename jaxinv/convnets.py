@@ -73,15 +73,14 @@ class Norm(nn.Module):
     return y
 
 
-class ResNet(nn.Module):
-  """A residual network with normalisation and activation before each convolution.
-
-  He et al. 2016, arXiv 1603.05027, with the stem and stages of their networks for small images.
+class ConvNet(nn.Module):
+  """What residual networks and VGG have in common.
 
   Attributes:
     image_shape: (h, w, c) of an input.
     num_classes: number of logits, k.
-    blocks: residual blocks of each stage; every stage but the first halves height and width.
+    blocks: residual blocks, or convolutions, of each stage; every stage but the first halves height
+      and width.
     channels: of each stage.
     norm: a name in `NORMS`.
     dtype: of the computation; parameters and logits stay float32.
@@ -93,6 +92,13 @@ class ResNet(nn.Module):
   channels: Sequence[int]
   norm: str = "batch"
   dtype: jax.typing.DTypeLike = jnp.float32
+
+
+class ResNet(ConvNet):
+  """A residual network with normalisation and activation before each convolution.
+
+  He et al. 2016, arXiv 1603.05027, with the stem and stages of their networks for small images.
+  """
 
   @nn.compact
   def __call__(self, x: Float[Array, "b p"], train: bool = False) -> Answer:
@@ -112,27 +118,12 @@ class ResNet(nn.Module):
     return _answer(nn.relu(norm()(x)), self.num_classes)
 
 
-class VGG(nn.Module):
+class VGG(ConvNet):
   """A plain network of 3 x 3 convolutions with pooling between stages.
 
   Simonyan & Zisserman 2015, arXiv 1409.1556, with normalisation, and one dense layer at its end, as
   is usual for small images. Where an image is too small to be pooled again, it is not.
-
-  Attributes:
-    image_shape: (h, w, c) of an input.
-    num_classes: number of logits, k.
-    blocks: convolutions of each stage.
-    channels: of each stage.
-    norm: a name in `NORMS`.
-    dtype: of the computation; parameters and logits stay float32.
   """
-
-  image_shape: tuple[int, int, int]
-  num_classes: int
-  blocks: Sequence[int]
-  channels: Sequence[int]
-  norm: str = "batch"
-  dtype: jax.typing.DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, x: Float[Array, "b p"], train: bool = False) -> Answer:
@@ -180,7 +171,7 @@ def _answer(x: Float[Array, "b h w c"], num_classes: int) -> Answer:
 class Design(NamedTuple):
   """A network's kind, its stages' blocks, and their channels at width 1."""
 
-  kind: type[nn.Module]
+  kind: type[ConvNet]
   blocks: tuple[int, ...]
   channels: tuple[int, ...]
 

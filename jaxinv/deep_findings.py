@@ -42,7 +42,7 @@ class Inverted(NamedTuple):
       to all that were not; 0.5 by chance).
     by_class: `verifier_accuracy` by seed and class, [s, k].
     memorised: by `features` and `pixels`, all seeds pooled; a permutation test.
-    neighbours: of the first seed.
+    neighbours: of the first seed that did not diverge.
   """
 
   images: Float[np.ndarray, "s k r p"]
@@ -56,15 +56,17 @@ class DeepArmFound(NamedTuple):
   """What came of one way of training.
 
   Attributes:
+    adversary: who it was trained against; `none` for nobody.
     steps: when it was recorded.
     history: `train_loss`, `train_accuracy`, `holdout_accuracy`, each [s, t].
     measures: of the models themselves: `train_loss`, `train_accuracy`, `holdout_accuracy`,
       `robust_accuracy`.
     inverted: by inversion's name.
-    kernels: the first layer's of the first seed.
+    kernels: the first layer's of the first seed that did not diverge.
     variables: parameters and running statistics of the first seeds, flat by name, each [s, ...].
   """
 
+  adversary: str
   steps: Int[np.ndarray, " t"]
   history: dict[str, Float[np.ndarray, "s t"]]
   measures: Measures
@@ -79,8 +81,10 @@ class DeepFound(NamedTuple):
   Attributes:
     arms: by name, in order.
     verifier: of the verifier itself: `train_accuracy`, `holdout_accuracy`.
+    verifier_variables: its parameters and running statistics, flat by name.
     controls: verifier accuracy (share named as the class asked for) and confidence on images that
       nothing was recovered into, by name: `start: NAME` (where an inversion starts), `test images`.
+    starts: by inversion, where the first image of each class began, for the first seed.
     names: of the classes.
     image_shape: (h, w, c).
     train_inputs: all images that may be trained on, in [0, 1]; and their labels.
@@ -89,7 +93,9 @@ class DeepFound(NamedTuple):
 
   arms: dict[str, DeepArmFound]
   verifier: dict[str, float]
+  verifier_variables: dict[str, np.ndarray]
   controls: dict[str, dict[str, float]]
+  starts: dict[str, Float[np.ndarray, "k p"]]
   names: tuple[str, ...]
   image_shape: tuple[int, int, int]
   train_inputs: Float[np.ndarray, "n p"]
@@ -98,6 +104,6 @@ class DeepFound(NamedTuple):
   test_labels: Int[np.ndarray, " o"]
 
 
-# {arm: {attack: {metric: {"mean", "low", "high", "n"}}}}, as in summary.json; `model` is the attack
-# for what belongs to the model itself.
-Summary = dict[str, dict[str, dict[str, dict[str, Any]]]]
+# {arm: {attack: {metric: {"mean", "low", "high", "n"}}}}, and {arm: {"diverged": [seeds]}}, as in
+# summary.json; `model` is the attack for what belongs to the model itself.
+Summary = dict[str, dict[str, Any]]

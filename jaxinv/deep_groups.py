@@ -1,7 +1,6 @@
 """Networks trained in groups, with checkpoints; a finished group is one file."""
 
 import shutil
-import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from jaxinv import checkpoint, deep, draws, ensemble
 from jaxinv.deep_settings import DeepArm, DeepSettings, draw_masks, lesson_of, model_of
-from jaxinv.groups import Host, Stopped, load_whole, save_whole
+from jaxinv.groups import Host, keeper, load_whole, save_whole
 from jaxinv.losses import LOSSES
 from jaxinv.optimizers import OPTIMIZERS
-from jaxinv.types import Data, Params, TrainTest
+from jaxinv.types import Data, Params, RobustHyper, TrainTest
 
 # The images are shared; each run has a split of its own.
 _AXES = Data(inputs=None, labels=None, train=0, holdout=None)
@@ -55,11 +55,27 @@ class DeepGroup(NamedTuple):
   train: np.ndarray
   width: int
 
+  @property
+  def is_verifier(self) -> bool:
+    """Whether this is who checks what is recovered from the others."""
+    return self.seeds == (_VERIFIER_SEED,)
 
-def plan(settings: DeepSettings, data: TrainTest) -> list[DeepGroup]:
-  """Divides the runs of each arm into groups of one width; the verifier is the last group."""
+
+def plan(settings: DeepSettings, data: TrainTest, processes: int = 1) -> list[DeepGroup]:
+  """Divides the runs of each arm into groups of one width; the verifier is the last group.
+
+  Args:
+    settings: arms, seeds, and the width, where that is given: else a group has one network for each
+      device of this process, but no more than leave work for all processes.
+    data: the images.
+    processes: how many share the run.
+
+  Returns:
+    The groups.
+  """
   masks = draw_masks(settings, data.train.labels)
-  width = min(settings.width or len(jax.local_devices()), settings.num_seeds)
+  most = -(-settings.num_seeds // processes)
+  width = min(settings.width or len(jax.local_devices()), most)
   groups = []
   for arm in settings.arms:
     for members in ensemble.divide(settings.num_seeds, width):
@@ -98,17 +114,14 @@ def train_groups(
     Stopped: the host asked for it; the state is in the store.
   """
   # Groups of an arm are one program.
-  make = cache(lambda arm, num_train: _program(settings, data, arm, num_train))
-  num_train = len(data.train.labels)
-  both = [np.concatenate([getattr(part, name) for part in data]) for name in ("inputs", "labels")]
-  inputs, labels = jnp.asarray(both[0]), jnp.asarray(both[1])
-  holdout = jnp.arange(num_train, len(labels))
+  make = cache(lambda arm, num_train: make_program(settings, data, arm, num_train))
+  images = on_device(data)
   results = []
   for group in groups:
     done = _load(store, group, host)
     if done is None:
       program = make(group.arm, group.train.shape[1])
-      seen = Data(inputs, labels, jnp.asarray(group.train), holdout)
+      seen = images._replace(train=jnp.asarray(group.train))
       done = _train_group(settings, program, group, seen, store, host)
     else:
       host.advanced(_title(group), num_steps(settings, group) * len(group.seeds))
@@ -116,10 +129,22 @@ def train_groups(
   return results
 
 
-def _program(settings: DeepSettings, data: TrainTest, arm: DeepArm, num_train: int):
-  base = arm.hyper.base
-  off = {name for name, none in (("weight_decay", 0.0), ("clip_norm", float("inf"))) if
-         getattr(base, name) == none}  # fmt: skip
+def on_device(data: TrainTest) -> Data:
+  """All images in a row, those for training first; trained on is what a group says."""
+  num_train, num = len(data.train.labels), len(data.train.labels) + len(data.test.labels)
+  inputs, labels = (
+    jnp.asarray(np.concatenate([getattr(part, name) for part in data]))
+    for name in ("inputs", "labels")
+  )
+  return Data(inputs, labels, jnp.arange(num_train)[None], jnp.arange(num_train, num))
+
+
+def make_program(
+  settings: DeepSettings, data: TrainTest, arm: DeepArm, num_train: int
+) -> ensemble.Program:
+  """The program that trains an arm's networks on so many images each."""
+  neutral = {"weight_decay": 0.0, "clip_norm": float("inf")}
+  off = {name for name, value in neutral.items() if getattr(arm.hyper.base, name) == value}
   trainer = deep.make_trainer(
     model_of(settings, arm, data),
     LOSSES["softmax"],
@@ -141,12 +166,7 @@ def _train_group(
   store: Path | None,
   host: Host,
 ) -> list[TrainedNetwork]:
-  seeds = ensemble.pad(group.seeds, group.width)
-  rows = ensemble.pad(range(len(group.seeds)), group.width)
-  data = ensemble.shard(data._replace(train=data.train[np.array(rows)]), _AXES, group.width)
-  keys = ensemble.shard(draws.train_keys(settings.root_seed, seeds), 0, group.width)
-  hypers = ensemble.stack_hypers([group.arm.hyper] * group.width)
-  hypers = ensemble.shard(hypers, 0, group.width)
+  keys, hypers, data = ready(settings, group, data)
   steps, real = num_steps(settings, group), len(group.seeds)
   every = settings.record_every * max(1, group.train.shape[1] // settings.batch_size)
   folder = store / group.name if store else None
@@ -157,17 +177,11 @@ def _train_group(
     states = ensemble.shard(stored.states, ensemble.STATE_AXES, group.width)
     progress = stored._replace(states=states)
   host.advanced(_title(group), int(progress.states.step) * real)
-  last_save = time.monotonic()
+  keep = keeper(folder, host, _title(group))
 
   def look(progress: ensemble.Progress, length: int) -> None:
-    nonlocal last_save
     host.advanced(_title(group), length * real)
-    stop = host.stop()
-    if folder and (stop or time.monotonic() - last_save >= host.checkpoint_seconds):
-      checkpoint.save(folder, int(progress.states.step), progress)
-      last_save = time.monotonic()
-    if stop:
-      raise Stopped(f"stopped at step {int(progress.states.step)} of {_title(group)}")
+    keep(int(progress.states.step), progress)
 
   progress = ensemble.train_group(program, progress, hypers, data, steps, every, look)
   lengths = list(ensemble.chunk_lengths(steps, every))
@@ -179,6 +193,27 @@ def _train_group(
     save_whole(store / f"{group.name}.npz", result)
     shutil.rmtree(folder, ignore_errors=True)
   return _networks(group, result)
+
+
+def ready(
+  settings: DeepSettings, group: DeepGroup, data: Data
+) -> tuple[Key[Array, " s"], RobustHyper, Data]:
+  """Keys, hyperparameters and data of a group, padded to its width and laid out over the devices.
+
+  Args:
+    settings: the root seed.
+    group: who is trained.
+    data: the images, on the device, and what each of the group's networks is trained on.
+
+  Returns:
+    What `ensemble.start_group` takes.
+  """
+  seeds = ensemble.pad(group.seeds, group.width)
+  rows = np.array(ensemble.pad(range(len(group.seeds)), group.width))
+  hypers = ensemble.stack_hypers([group.arm.hyper] * group.width)
+  keys = draws.train_keys(settings.root_seed, seeds)
+  keys, hypers = (ensemble.shard(x, 0, group.width) for x in (keys, hypers))
+  return keys, hypers, ensemble.shard(data._replace(train=data.train[rows]), _AXES, group.width)
 
 
 def _networks(group: DeepGroup, result: dict[str, np.ndarray]) -> list[TrainedNetwork]:
@@ -217,7 +252,7 @@ def unflatten(arrays: dict[str, np.ndarray]) -> Params:
 
 def _title(group: DeepGroup) -> str:
   """Which arm and seeds a group trains, for people."""
-  if group.seeds == (_VERIFIER_SEED,):
+  if group.is_verifier:
     return "the verifier"
   return f"{group.arm.name}: seeds {group.seeds[0]} to {group.seeds[-1]}"
 

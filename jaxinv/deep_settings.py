@@ -14,6 +14,7 @@ from jaxinv.errors import InputError
 from jaxinv.inversion import Inversion
 from jaxinv.optimizers import OPTIMIZERS
 from jaxinv.schedules import SCHEDULES
+from jaxinv.settings import check_names
 from jaxinv.types import Hyper, RobustHyper, TrainTest
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -130,10 +131,7 @@ def lesson_of(settings: DeepSettings, arm: DeepArm, num_train: int) -> Lesson:
 
 def check(settings: DeepSettings, data: TrainTest) -> None:
   """Raises InputError, with what to do, unless the settings make sense for the data set."""
-  names = [arm.name for arm in settings.arms]
-  twice = [name for i, name in enumerate(names) if name in names[:i]]
-  if twice or not names:
-    raise InputError(f"arm '{twice[0]}' is named twice" if twice else "no arm is given")
+  check_names([arm.name for arm in settings.arms])
   for arm in (*settings.arms, settings.verifier):
     for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
       if getattr(arm, what) not in known:
@@ -149,6 +147,11 @@ def check(settings: DeepSettings, data: TrainTest) -> None:
     raise InputError("no inversion is given: name one or more with --inversion")
   if not 0 <= settings.candidates <= 1:
     raise InputError(f"candidates is {settings.candidates}: give a share from 0 to 1")
+  absent = np.flatnonzero(np.bincount(data.test.labels, minlength=data.test.num_classes) == 0)
+  if len(absent):
+    raise InputError(
+      f"no test image is of class '{data.test.names[absent[0]]}': each class needs one"
+    )
   least = np.bincount(data.train.labels, minlength=data.train.num_classes).min()
   if int(settings.candidates * least) // 2 < 1:
     raise InputError(

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -129,20 +129,16 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
     )
   real_runs = len(group.runs)
   host.advanced(_title(lab, group), int(progress.states.step) * real_runs)
-  last_save, before = time.monotonic(), _snapshot(lab, progress.states)
+  keep = keeper(folder, host, _title(lab, group))
+  before = _snapshot(lab, progress.states)
 
   def look(progress: ensemble.Progress, length: int) -> None:
-    nonlocal last_save, past, before
+    nonlocal past, before
     new = _look(scene, progress.states, before)
     trail = {name: np.concatenate([past.trail[name], new.trail[name]]) for name in new.trail}
     past, before = _Past(trail, before), _snapshot(lab, progress.states)
     host.advanced(_title(lab, group), length * real_runs)
-    stop = host.stop()
-    if folder and (stop or time.monotonic() - last_save >= host.checkpoint_seconds):
-      checkpoint.save(folder, int(progress.states.step), (progress, past))
-      last_save = time.monotonic()
-    if stop:
-      raise Stopped(f"stopped at step {int(progress.states.step)} of {_title(lab, group)}")
+    keep(int(progress.states.step), (progress, past))
 
   progress = ensemble.train_group(
     engine.program, progress, hypers, taught, settings.steps, settings.record_every, look
@@ -154,6 +150,31 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
     save_whole(_finished(store, group), result)
     shutil.rmtree(folder, ignore_errors=True)
   return result
+
+
+def keeper(folder: Path | None, host: Host, title: str) -> Callable[[int, Any], None]:
+  """What to call after each chunk: saves a group where it is time to, and stops where asked.
+
+  Args:
+    folder: of its checkpoints; None to keep nothing.
+    host: says when.
+    title: of the group, for people.
+
+  Returns:
+    A function of the step and of all that resuming needs; raises Stopped.
+  """
+  last_save = time.monotonic()
+
+  def keep(step: int, tree: Any) -> None:
+    nonlocal last_save
+    stop = host.stop()
+    if folder and (stop or time.monotonic() - last_save >= host.checkpoint_seconds):
+      checkpoint.save(folder, step, tree)
+      last_save = time.monotonic()
+    if stop:
+      raise Stopped(f"stopped at step {step} of {title}")
+
+  return keep
 
 
 def _snapshot(lab: Lab, states: TrainState) -> Snapshot | None:

@@ -7,7 +7,8 @@ that its features have the statistics of the training images', are those of Yin 
 
 Images are flat, row by row, in [0, 1]. Lengths are L2 norms over all values of an image: the same
 change of every pixel is twice as long in an image of twice the height and width, and so should
-`step_size`, `radius` and the like be. The recipes below are for 16 x 16 pixels of three colours.
+`step_size`, `radius` and the like be. The recipes below are for 16 x 16 pixels of three colours;
+`for_resolution` makes them suit others.
 """
 
 import math
@@ -66,6 +67,37 @@ INVERSIONS: dict[str, Inversion] = {
   "coarse_to_fine": Inversion(scales=(4, 2, 1), steps=100),
   "priors": Inversion(total_variation=0.001, statistics=0.01, jitter=1, flip=True),
 }
+
+
+def for_resolution(recipe: Inversion, resolution: int) -> Inversion:
+  """A recipe for images of 16 x 16 pixels, made to suit the same pictures drawn with more or fewer.
+
+  With `scale` times as many pixels a side:
+    - `step_size` and `radius` grow by `scale`: they are L2 norms over all values, of which there
+      are scale² times as many.
+    - `total_variation` is divided by `scale`: of each edge there are `scale` times as many pixels,
+      with differences as large as before, and so the picture's total variation is `scale` times as
+      large, while the loss is the same.
+    - `jitter` grows by `scale`, to be the same share of the picture, rounded; it stays at least 1
+      where there was any.
+  The others stay: `spread` is of each pixel, `statistics` weighs a distance between features, which
+  does not count pixels, and `scales` end at a single pixel and must divide the image, as `check`
+  demands.
+
+  Args:
+    recipe: for 16 x 16 pixels, such as those of `INVERSIONS`.
+    resolution: height and width wanted, in pixels.
+
+  Returns:
+    The recipe for that resolution; for 16, an equal one.
+  """
+  scale = resolution / 16
+  return recipe._replace(
+    step_size=recipe.step_size * scale,
+    radius=recipe.radius * scale,
+    total_variation=recipe.total_variation / scale,
+    jitter=max(1, round(recipe.jitter * scale)) if recipe.jitter else 0,
+  )
 
 
 class Victim(NamedTuple):
@@ -327,12 +359,12 @@ def check(recipe: Inversion, image_shape: tuple[int, ...]) -> None:
 
 def _check_scales(scales: tuple[int, ...], height: int, width: int) -> None:
   """Refuses scales that are not coarse to fine, or whose blocks do not fill the image."""
-  text = ",".join(map(str, scales))
+  text = "-".join(map(str, scales))
   if not scales or scales[-1] != 1 or any(a <= b for a, b in pairwise(scales)):
-    raise InputError(f"scales fall, and end at 1, such as 4,2,1; not '{text}'")
+    raise InputError(f"scales fall, and end at 1, such as 4-2-1; not '{text}'")
   for size in scales:
     if height % size or width % size:
       raise InputError(
         f"scales: blocks of {size} do not fill {height} x {width} pixels: "
-        "choose divisors of both, such as 2,1"
+        "choose divisors of both, such as 2-1"
       )

@@ -1,5 +1,6 @@
 """What an experiment is asked: arms x seeds, and all that decides its numbers but for the data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,6 +90,13 @@ class Settings:
   shuffled_labels: bool = False
 
 
+def check_names(names: Sequence[str]) -> None:
+  """Raises InputError where there is no arm, or two have one name."""
+  twice = [name for i, name in enumerate(names) if name in names[:i]]
+  if twice or not names:
+    raise InputError(f"arm '{twice[0]}' is named twice" if twice else "no arm is given")
+
+
 # Hyperparameters whose usual value changes nothing; without them a step is quicker.
 NEUTRAL = {
   name: value
@@ -138,10 +146,7 @@ def check(settings: Settings, dataset: Dataset) -> None:
       )
     if "dp_noise" in used(arm.hyper) and "dp_clip" not in used(arm.hyper):
       raise InputError(f"arm '{arm.name}': dp_noise is in units of dp_clip: give dp_clip too")
-  names = [arm.name for arm in settings.arms]
-  twice = [name for i, name in enumerate(names) if name in names[:i]]
-  if twice or not names:
-    raise InputError(f"arm '{twice[0]}' is named twice" if twice else "no arm is given")
+  check_names([arm.name for arm in settings.arms])
   if settings.loss not in LOSSES:
     raise InputError(f"unknown loss '{settings.loss}': choose from {', '.join(LOSSES)}")
   if settings.normalize not in recover.NORMALIZATIONS:

@@ -2,16 +2,18 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from jaxinv.errors import InputError
 from jaxinv.optimizers import OPTIMIZERS
 from jaxinv.settings import Arm
 from jaxinv.types import Hyper
 
+# Of each key: the numbers that make sense, and that in words.
+Ranges = dict[str, tuple[Callable[[float], bool], str]]
+
 _LARGEST = 1e9
-# Of each key of an arm: the numbers that make sense, and that in words.
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+_RANGES: Ranges = {
   "learning_rate": (lambda x: 0 < x <= _LARGEST, "above 0 and at most 1e9"),
   "momentum": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
   "weight_decay": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
@@ -27,11 +29,12 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
   "release_bits": (lambda x: x in (*range(1, 25), math.inf), "of bits from 1 to 24, or inf"),
 }
 # The same of what only networks have.
-_NETWORK_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+_NETWORK_RANGES: Ranges = {
   "width_factor": (lambda x: 0 < x <= 16, "above 0 and at most 16"),
   "adversary_radius": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
   "adversary_steps": (lambda x: 1 <= x <= 1000 and x == int(x), "that is whole, from 1 to 1000"),
 }
+_ARM_RANGES = _RANGES | _NETWORK_RANGES
 
 
 def parse_arms(texts: Sequence[str]) -> tuple[Arm, ...]:
@@ -51,12 +54,12 @@ def parse_arms(texts: Sequence[str]) -> tuple[Arm, ...]:
   return arms
 
 
-def refuse_twins(names: Sequence[str]) -> None:
-  """Raises InputError where two arms have one name."""
+def refuse_twins(names: Sequence[str], flag: str = "arm") -> None:
+  """Raises InputError where two arms, or what else the flag gives, have one name."""
   for i, name in enumerate(names):
-    # Arms become file names, and on some systems those do not tell cases apart.
+    # Names become file names, and on some systems those do not tell cases apart.
     if name.lower() in map(str.lower, names[:i]):
-      raise InputError(f"--arm: '{name}' is named twice: give each arm a name of its own")
+      raise InputError(f"--{flag}: '{name}' is named twice: give each {flag} a name of its own")
 
 
 def parse_arm(text: str) -> Arm:
@@ -66,11 +69,16 @@ def parse_arm(text: str) -> Arm:
   if optimizer not in OPTIMIZERS:
     choices = ", ".join(OPTIMIZERS)
     raise InputError(f"--arm {name}: unknown optimizer '{optimizer}': choose from {choices}")
-  if optimizer == "sgd" and "momentum" in values:
-    raise InputError(f"--arm {name}: sgd has no momentum: give optimizer=momentum")
+  refuse_momentum(f"--arm {name}", optimizer, values)
   return Arm(
     name, optimizer, Hyper(**{k: number(f"--arm {name}", k, v) for k, v in values.items()})
   )
+
+
+def refuse_momentum(where: str, optimizer: str, keys: Container[str]) -> None:
+  """Raises InputError where plain SGD is given a momentum, which it would not use."""
+  if optimizer == "sgd" and "momentum" in keys:
+    raise InputError(f"{where}: sgd has no momentum: give optimizer=momentum")
 
 
 def split_arm(text: str, keys: Sequence[str], flag: str = "arm") -> tuple[str, dict[str, str]]:
@@ -134,9 +142,9 @@ def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
   return grid
 
 
-def number(where: str, key: str, text: str) -> float:
+def number(where: str, key: str, text: str, ranges: Ranges = _ARM_RANGES) -> float:
   """The number given for a key, if it makes sense there; raises InputError else."""
-  accept, words = (_RANGES | _NETWORK_RANGES)[key]
+  accept, words = ranges[key]
   try:
     value = float(text)
   except ValueError:

@@ -26,6 +26,7 @@ from jaxinv.settings import Settings
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms
+from launch.folder import open_together
 from launch.progress import ProgressBar
 
 ARMS = (
@@ -107,7 +108,7 @@ def _main(argv: Sequence[str]) -> None:
   config = results.configuration("launch.faces", shared.values(FLAGS), dataset)
   config |= {"engines": engines}
   out_dir = Path(FLAGS.out_dir)
-  _open(out_dir, config, place)
+  open_together(out_dir, config, FLAGS.overwrite, place)
   mine = groups[place.index :: place.count]
   work = settings.steps * sum(len(group.runs) for group in (groups if place.first else mine))
   if sweep and place.first:
@@ -147,19 +148,6 @@ def _main(argv: Sequence[str]) -> None:
     results.finish(out_dir, config)
   _print_summary(summary)
   print(f"report: {page}")
-
-
-def _open(out_dir: Path, config: dict, place: cluster.Place) -> None:
-  """Makes the folder ready by the first process, while the others wait for it."""
-  if place.first:
-    try:
-      results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
-    finally:
-      # The others are let go even if the folder cannot be used: they then find it so.
-      cluster.meet(place)
-  else:
-    cluster.meet(place)
-    results.join_folder(out_dir, config, shared.FREE)
 
 
 def _settings(watch: int) -> Settings:

@@ -20,11 +20,12 @@ CONFIG = {
   "flags": {"dataset": "cifar10"},
 }
 FIGURES = {"grid", "restarts", "recognition", "memorisation", "neighbours", "curves", "kernels"}
+FIGURES |= {"grid-priors", "neighbours-standard"}
 METRICS = ("verifier_confidence", "own_accuracy", "diversity", "nearer_features", "nearer_pixels")
-CLAIM = "It is, beyond chance"
+CLAIM = "Training images are remembered"
 
 
-def make_arm(rng, accuracy, p_value) -> DeepArmFound:
+def make_arm(rng, adversary, accuracy, p_value) -> DeepArmFound:
   """An arm whose seeds are recognised as often as given; all else is noise."""
   seeds = len(accuracy)
 
@@ -49,18 +50,23 @@ def make_arm(rng, accuracy, p_value) -> DeepArmFound:
   curves = ("train_loss", "train_accuracy", "holdout_accuracy")
   own = {name: draw(seeds) for name in (*curves, "robust_accuracy")}
   history = {name: draw(seeds, 4) for name in curves}
-  return DeepArmFound(np.arange(4), history, own, inverted, draw(3, 3, 3, 8), {})
+  return DeepArmFound(adversary, np.arange(4), history, own, inverted, draw(3, 3, 3, 8), {})
 
 
 def make_found(accuracies, p_value=0.5) -> DeepFound:
   rng = np.random.default_rng(0)
   return DeepFound(
-    arms={name: make_arm(rng, values, p_value) for name, values in accuracies.items()},
+    arms={
+      name: make_arm(rng, "pgd_l2" if name == "robust" else "none", values, p_value)
+      for name, values in accuracies.items()
+    },
     verifier={"train_accuracy": 0.95, "holdout_accuracy": 0.875},
+    verifier_variables={},
     controls={
       "start: mean": {"verifier_accuracy": 0.333, "verifier_confidence": 0.321},
       "test images": {"verifier_accuracy": 0.871, "verifier_confidence": 0.812},
     },
+    starts=dict.fromkeys(("pgd", "priors"), np.full((3, 192), 0.5)),
     names=NAMES,
     image_shape=SHAPE,
     train_inputs=rng.uniform(0, 1, (12, 192)),
@@ -111,14 +117,70 @@ def test_memory_is_claimed_only_where_the_test_shows_it(tmp_path, p_value, claim
   assert ("<td>memorised</td>" in text) == claimed
 
 
+def sentence(text: str, start: str) -> str:
+  return text.split(start)[1].split("<")[0]
+
+
 def test_above_chance_is_said_only_where_the_interval_is(tmp_path):
   text, _ = write(tmp_path, make_found(TWO))
-  standard, robust = (text.split(f"<b>{arm}</b>: ")[1].split("</p>")[0] for arm in TWO)
-  assert "(not told from chance)" in standard and "(above chance)" in robust
+  standard, robust = (sentence(text, f"<b>{arm}</b>, named by the verifier") for arm in TWO)
+  assert "not told from chance" in standard and "above chance" not in standard
+  assert "above chance" in robust and "not told from chance" not in robust
+
+
+MORE = "What is recovered from {} is recognised more often than from {}"
+ROWS = (
+  # Of the second arm, by seed, and how the page begins where the first has 0.25 and 0.5.
+  ([0.5, 0.875], f"<b>{MORE.format('robust', 'standard')}</b>"),
+  ([0.0, 0.125], f"<b>{MORE.format('standard', 'robust')}</b>"),
+  ([0.125, 0.75], "No difference between <b>standard</b> and <b>robust</b> is shown"),
+)
+
+
+@pytest.mark.parametrize(("second", "words"), ROWS)
+def test_the_page_begins_with_what_the_paired_interval_supports(tmp_path, second, words):
+  text, _ = write(tmp_path, make_found({"standard": [0.25, 0.5], "robust": second}))
+  assert words in text
+  assert sum(other in text for _, other in ROWS) == 1
+
+
+def diverge(found: DeepFound, arm: str, seeds: list[int]) -> DeepFound:
+  """The same, but that seeds of an arm diverged."""
+  one = found.arms[arm]
+  gone = np.isin(np.arange(2), seeds)
+
+  def without(measures):
+    return {name: np.where(gone, np.nan, values) for name, values in measures.items()}
+
+  inverted = {
+    name: of._replace(images=of.images[~gone], measures=without(of.measures))
+    for name, of in one.inverted.items()
+  }
+  one = one._replace(measures=without(one.measures), inverted=inverted)
+  return found._replace(arms={**found.arms, arm: one})
+
+
+def test_seeds_that_diverged_are_named(tmp_path):
+  text, _ = write(tmp_path, diverge(make_found(TWO), "robust", [1]))
+  assert "<b>robust</b>: training diverged for seeds 1; they count nowhere." in text
+
+
+@pytest.mark.parametrize(("gone", "left"), [("robust", "standard"), ("standard", "robust")])
+def test_an_arm_of_which_nothing_is_left_does_not_take_the_page_with_it(tmp_path, gone, left):
+  text, _ = write(tmp_path, diverge(make_found(TWO), gone, [0, 1]))
+  assert f"<b>{gone}</b>: training diverged for seeds 0, 1; nothing could be recovered" in text
+  assert f"<b>{left}</b>, named by the verifier" in text
+  assert "paired by seed" not in text and (tmp_path / "figures" / "grid.png").exists()
+
+
+def test_where_nothing_is_left_at_all_the_page_says_so(tmp_path):
+  found = diverge(diverge(make_found(TWO), "robust", [0, 1]), "standard", [0, 1])
+  text, _ = write(tmp_path, found)
+  assert text.count("nothing could be recovered") == 2 and "data:image" not in text
 
 
 @pytest.mark.parametrize("accuracies", [{"standard": [0.5]}, {"a": [0.5], "b": [0.75]}])
 def test_one_seed_and_one_arm_have_plain_numbers(tmp_path, accuracies):
   text, _ = write(tmp_path, make_found(accuracies))
-  assert "0.500 of the images" in text and "gives no interval" in text
+  assert "0.500" in text and "gives no interval" in text
   assert "None" not in text.split("This run")[0] and "nan" not in text.split("data:image")[0]

@@ -3,21 +3,23 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import deep_outcome, files, groups, nearest, results
-from jaxinv.deep_groups import TrainedNetwork, flatten, unflatten
+from jaxinv import deep_outcome, deep_recovery, files, groups, nearest, results
+from jaxinv.deep_groups import TrainedNetwork, flatten, plan, unflatten
+from jaxinv.deep_settings import draw_masks, model_of
 from jaxinv.groups import Host
 from launch import cifar
 
 ROOT = Path(__file__).resolve().parent.parent
 _SMALL = (
   *("--num_train=80", "--num_test=20", "--resolution=8", "--epochs=2", "--num_seeds=2"),
-  *("--batch_size=16", "--inversion_steps=3", "--inversions=pgd", "--restarts=2"),
+  *("--batch_size=16", "--inversion=pgd:steps=3", "--restarts=2"),
   *("--attack_images=10", "--attack_steps=2", "--record_every=1", "--checkpoint_seconds=0"),
   "--arm=plain:width_factor=0.0625",
   "--arm=robust:width_factor=0.0625,adversary=fgsm_rs,adversary_radius=0.03",
@@ -61,7 +63,7 @@ def test_the_files_are_there_and_fit_each_other(ran):
 def test_every_number_of_the_model_is_what_its_weights_say(ran):
   """By the weights on disk, and a network built anew."""
   settings, data = _asked(ran)
-  model = deep_outcome.model_of(settings, settings.arms[0], data)
+  model = model_of(settings, settings.arms[0], data)
   stored = files.read_npz(ran / "weights" / "plain.npz")
   metrics = _metrics(ran)
   for seed in range(2):
@@ -73,7 +75,7 @@ def test_every_number_of_the_model_is_what_its_weights_say(ran):
 
 def test_nearer_to_members_is_recomputed_from_the_images_on_disk(ran):
   settings, data = _asked(ran)
-  masks = deep_outcome.draw_masks(settings, data.train.labels)
+  masks = draw_masks(settings, data.train.labels)
   images = files.read_npz(ran / "recovered" / "robust.npz")["pgd"] / 255
   labels = np.repeat(np.arange(10), 2)
   for seed in range(2):
@@ -100,8 +102,9 @@ def test_stopped_anywhere_and_gone_on_gives_the_same_bits(ran, tmp_path, monkeyp
   real, stops = cifar.shared.StopSignal.__call__, []
 
   def stop_often(self):
+    # Measuring is the end of it, and begins anew each time: it must not be stopped for ever.
     stops.append(1)
-    return len(stops) % 3 == 0 or real(self)
+    return (len(stops) % 3 == 0 and len(statuses) < 8) or real(self)
 
   monkeypatch.setattr(cifar.shared.StopSignal, "__call__", stop_often)
   statuses = []
@@ -115,6 +118,32 @@ def test_stopped_anywhere_and_gone_on_gives_the_same_bits(ran, tmp_path, monkeyp
     ours, theirs = files.read_npz(out_dir / name), files.read_npz(ran / name)
     for key in theirs:
       np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+def test_processes_that_share_a_run_give_its_numbers(ran, tmp_path):
+  """Each trains and inverts its groups; the first then reads them all, and trains none."""
+  settings, data = _asked(ran)
+  planned = plan(settings, data)
+  shares = [planned[process::2] for process in (1, 0)]
+  assert all(shares) and sum(map(len, shares)) == len(planned)
+  for share in shares:
+    cifar._train_and_invert(settings, data, share, tmp_path, Host())
+  stop = Host(stop=lambda: True)  # Nothing is left that could be stopped.
+  trained, recovered = cifar._train_and_invert(settings, data, planned, tmp_path, stop)
+  found = deep_outcome.assemble(settings, data, planned, trained, recovered, Host())
+  for arm in ("plain", "robust"):
+    ours = found.arms[arm].inverted["pgd"].images.reshape(2, 10, 2, 8, 8, 3)
+    theirs = files.read_npz(ran / "recovered" / f"{arm}.npz")["pgd"]
+    np.testing.assert_array_equal(255 * ours, theirs)
+
+
+def test_widths_are_timed_and_nothing_is_written(tmp_path, capsys):
+  one = [flag for flag in _SMALL if not flag.startswith("--arm=robust")]
+  out_dir = tmp_path / "out"
+  assert cifar.main([*one, "--time_widths=1", f"--out_dir={out_dir}"]) == 0
+  line = capsys.readouterr().err
+  assert line.startswith("plain: width 1: ") and float(line.split()[3]) > 0
+  assert not out_dir.exists()
 
 
 def test_a_complete_run_is_not_replaced(ran, capsys):
@@ -137,7 +166,10 @@ def test_a_complete_run_is_not_replaced(ran, capsys):
     ("--arm=PLAIN", "named twice"),
     ("--arm=controls", "summary.json has 'controls' already"),
     ("--verifier=", "--verifier"),
-    ("--inversions=pgd,magic", "unknown 'magic'"),
+    ("--inversion=magic", "no such preset"),
+    ("--inversion=pgd", "named twice"),
+    ("--arm=a:optimizer=sgd,momentum=0.5", "no momentum"),
+    ("--time_widths=0", "--time_widths"),
     ("--dataset=mnist", "unknown --dataset 'mnist'"),
     ("--dataset=cifar10", "--resolution|--data_dir|no such|is no"),
     ("--resolution=7", "resolution"),
@@ -175,19 +207,18 @@ def test_a_network_that_diverged_is_left_out_and_said(ran):
     variables = unflatten({name: x[seed] for name, x in stored.items()})
     return TrainedNetwork(variables, history["plain/step"], curves)
 
-  settings = deep_outcome.DeepSettings(
-    **{**settings.__dict__, "arms": settings.arms[:1], "verifier": settings.arms[0]}
-  )
-  networks = {"plain": [network(0, True), network(1, False)]}
-  recovered = deep_outcome.recover_all(settings, data, networks, None, Host())
-  assert set(recovered) == {("plain", 0)}
+  settings = replace(settings, arms=settings.arms[:1], verifier=settings.arms[0], width=2)
+  groups_of = plan(settings, data)
   judge = network(0, True)
-  found = deep_outcome.assemble(settings, data, networks, judge, recovered, Host())
+  trained = [[network(0, True), network(1, False)], [judge]]
+  recovered = deep_recovery.recover_all(settings, data, groups_of, trained, None, Host())
+  assert set(recovered) == {("plain", 0)}
+  found = deep_outcome.assemble(settings, data, groups_of, trained, recovered, Host())
   summary = deep_outcome.summarize(found)
   assert summary["plain"]["diverged"] == [1]
   assert summary["plain"]["pgd"]["verifier_accuracy"]["n"] == 1
-  nobody = {"plain": [network(0, False), network(1, False)]}
-  found = deep_outcome.assemble(settings, data, nobody, judge, {}, Host())
+  nobody = [[network(0, False), network(1, False)], [judge]]
+  found = deep_outcome.assemble(settings, data, groups_of, nobody, {}, Host())
   assert deep_outcome.summarize(found)["plain"]["diverged"] == [0, 1]
 
 

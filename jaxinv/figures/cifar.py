@@ -14,7 +14,7 @@ _SEEDS = 2
 
 
 def grid_figure(found: DeepFound, inversion: str) -> Figure:
-  """Classes by models: a real image of each class, then what is recovered from each model.
+  """Classes by models: a real image of each class, the start, what is recovered from each model.
 
   Args:
     found: the experiment.
@@ -24,6 +24,7 @@ def grid_figure(found: DeepFound, inversion: str) -> Figure:
     The figure.
   """
   rows: list[tuple[str, np.ndarray]] = [("a real image", _typical(found))]
+  rows.append(("the start", found.starts[inversion]))
   for name, arm in found.arms.items():
     images = arm.inverted[inversion].images[:_SEEDS, :, 0]
     rows += [(f"{name}, model {seed + 1}", row) for seed, row in enumerate(images)]

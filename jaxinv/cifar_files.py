@@ -1,0 +1,48 @@
+"""The files of a run with networks: numbers, recovered images, weights, curves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jaxinv import deep_outcome, files, results
+from jaxinv.deep_findings import DeepFound, Summary
+from jaxinv.stats import Interval
+from jaxinv.study_files import plain
+
+
+def write(out_dir: Path, found: DeepFound, paired: Mapping[str, Mapping[str, Interval]]) -> Summary:
+  """Writes metrics.csv, summary.json, recovered/, weights/ and history.npz.
+
+  Args:
+    out_dir: the run's folder.
+    found: what came of the experiment.
+    paired: the last arm less the first; see `deep_outcome.compare`.
+
+  Returns:
+    The summary of the arms, as it stands in summary.json.
+  """
+  measures = deep_outcome.table(found)
+  results.write_metrics(out_dir, measures)
+  history = {}
+  for name, arm in found.arms.items():
+    images = {
+      how: 255 * inverted.images.reshape(*inverted.images.shape[:3], *found.image_shape)
+      for how, inverted in arm.inverted.items()
+    }
+    files.write_npz(out_dir / "recovered" / f"{name}.npz", images)
+    files.write_npz(out_dir / "weights" / f"{name}.npz", arm.variables)
+    history[f"{name}/step"] = arm.steps
+    history |= {f"{name}/{curve}": values for curve, values in arm.history.items()}
+  files.write_npz(out_dir / "weights" / "verifier.npz", found.verifier_variables)
+  files.write_npz(out_dir / "history.npz", history)
+  summary = deep_outcome.summarize(found)
+  more = {
+    "memorised": {
+      name: {how: inverted.memorised for how, inverted in arm.inverted.items()}
+      for name, arm in found.arms.items()
+    },
+    "verifier": found.verifier,
+    "controls": found.controls,
+    "paired": paired,
+  }
+  files.write_json(out_dir / "summary.json", plain({**summary, **more}))
+  return summary

@@ -1,0 +1,55 @@
+"""The grammar of a network's way of training: `NAME:key=value,key=value`."""
+
+from jaxinv.adversary import ADVERSARIES
+from jaxinv.convnets import DESIGNS, NORMS
+from jaxinv.deep_settings import DeepArm
+from jaxinv.errors import InputError
+from jaxinv.optimizers import OPTIMIZERS
+from jaxinv.schedules import SCHEDULES
+from jaxinv.types import Hyper, RobustHyper
+from launch.arms import number, refuse_momentum, split_arm
+
+_NUMBERS = ("learning_rate", "momentum", "weight_decay", "label_smoothing", "clip_norm")
+_WORDS = {
+  "model": DESIGNS,
+  "norm": NORMS,
+  "optimizer": OPTIMIZERS,
+  "schedule": SCHEDULES,
+  "adversary": ADVERSARIES,
+}
+KEYS = (*_WORDS, "width_factor", "adversary_radius", "adversary_steps", *_NUMBERS)
+
+
+def parse_network(text: str, flag: str) -> DeepArm:
+  """Parses one way of training a network, `NAME:key=value,key=value`.
+
+  Args:
+    text: what was given.
+    flag: by which flag.
+
+  Returns:
+    The arm.
+
+  Raises:
+    InputError: what is wrong, in which arm, and what would be right.
+  """
+  name, values = split_arm(text, KEYS, flag)
+  where = f"--{flag} {name}"
+  for key, known in _WORDS.items():
+    if key in values and values[key] not in known:
+      raise InputError(f"{where}: unknown {key} '{values[key]}': choose from {', '.join(known)}")
+  words = {key: values.pop(key) for key in _WORDS if key in values}
+  refuse_momentum(where, words.get("optimizer", "adamw"), values)
+  numbers = {key: number(where, key, value) for key, value in values.items()}
+  radius = numbers.pop("adversary_radius", 0.0)
+  adversary = words.get("adversary", "none")
+  if (adversary == "none") != (radius == 0):
+    raise InputError(
+      f"{where}: an adversary and its radius go together: give adversary=pgd_l2 and "
+      "adversary_radius=0.5, say, or neither"
+    )
+  static = {key: numbers.pop(key) for key in ("width_factor", "adversary_steps") if key in numbers}
+  if "adversary_steps" in static:
+    static["adversary_steps"] = int(static["adversary_steps"])
+  base = Hyper(**{"learning_rate": 0.003, "weight_decay": 0.01, **numbers})
+  return DeepArm(name, **words, **static, hyper=RobustHyper(base, radius))
