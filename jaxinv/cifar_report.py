@@ -32,6 +32,10 @@ _MEMORY = (
   "networks together, and they decide. The figure's intervals take seeds for independent, which "
   "complementary halves are not: they show how much networks differ."
 )
+_CONTROLS = (
+  "Controls: where an inversion starts, nothing was recovered yet, and the verifier should name no "
+  "more than chance; real test images are what it can do at best."
+)
 _ROBUST = "Robust accuracy is the share of test images that withstand {attack}."
 
 
@@ -87,12 +91,12 @@ def _grids(story: Story, picture: _Album) -> Section:
 
 def _recognition(story: Story, picture: _Album) -> Section:
   figure = figures.recognition_figure(story.found, story.summary)
-  tables = [story_of.recognition_table(story), story_of.control_table(story.found)]
-  if len(story.found.arms) > 1 and story.paired:
-    tables.insert(1, story_of.paired_table(story))
+  paired = [story_of.paired_table(story)] if story.paired else []
+  tables = [story_of.recognition_table(story), *paired]
+  tables += [story_of.class_table(story.found), story_of.control_table(story.found)]
   return Section(
     "Does somebody else recognise it?",
-    story_of.recognised(story),
+    [*story_of.recognised(story), _CONTROLS],
     [picture("recognition", figure, "Means over seeds with 95 % bootstrap intervals.")],
     tables,
   )

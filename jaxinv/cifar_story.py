@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxinv.deep_findings import DeepArmFound, DeepFound, Summary
 from jaxinv.figures import cifar as figures
 from jaxinv.nearest import Memorised
@@ -154,6 +156,15 @@ def recognition_table(story: Story) -> Table:
   return Table("Recovered images; mean and 95 % interval.", (*head, "diversity"), rows)
 
 
+def class_table(found: DeepFound) -> Table:
+  """Share of images that the verifier names, by arm and class, by the first inversion."""
+  inversion = figures.inversions(found)[0]
+  shares = {arm: np.nanmean(one.inverted[inversion].by_class, 0) for arm, one in found.arms.items()}
+  rows = [(arm, *(f"{share:.2f}" for share in values)) for arm, values in shares.items()]
+  caption = f"Share that the verifier names, by class; {inversion}, mean over seeds."
+  return Table(caption, ("arm", *found.names), rows)
+
+
 def paired_table(story: Story) -> Table:
   """The last arm less the first, by inversion."""
   first, *_, last = story.found.arms
@@ -172,11 +183,7 @@ def control_table(found: DeepFound) -> Table:
     (name, f"{values['verifier_accuracy']:.3f}", f"{values['verifier_confidence']:.3f}")
     for name, values in found.controls.items()
   ]
-  return Table(
-    "Controls: images that nothing was recovered into.",
-    ("what", "verifier names it", "confidence"),
-    rows,
-  )
+  return Table("Controls.", ("what", "verifier names it", "confidence"), rows)
 
 
 def _tests(found: DeepFound) -> list[tuple[str, str, str, Memorised]]:

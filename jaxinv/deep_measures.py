@@ -164,9 +164,11 @@ def _look(
     "features": nearest.cosine(features, train),
     "pixels": nearest.pixel_similarity(flat, data.train.inputs),
   }
+  # Only candidates can say anything of memory, and similarities of all networks are kept.
+  drawn = np.flatnonzero(bench.masks.candidate)
+  among = (data.train.labels[drawn], np.ones(len(drawn), bool), kept[drawn])
   cases = {
-    how: nearest.Case(values, labels, data.train.labels, bench.masks.candidate, kept)
-    for how, values in similarity.items()
+    how: nearest.Case(values[:, drawn], labels, *among) for how, values in similarity.items()
   }
   spread = inversion.diversity(seen.features, jnp.asarray(labels), classes)
   measures = _verdict(seen, labels)

@@ -22,6 +22,8 @@ from jaxinv.types import Params, PRNGKey, TrainTest
 
 # Labels of the streams drawn from the key of a seed's attacker.
 START, _INVERT, ROBUST = range(3)
+# Images inverted together, to bound the memory.
+_TOGETHER = 512
 # By arm and seed, images by inversion, each [k, r, p].
 Recovered = dict[tuple[str, int], dict[str, np.ndarray]]
 
@@ -113,10 +115,19 @@ def _recover(
     host.advanced(title, 0)
     begin = starts(settings, data, recipe, key)
     again = jax.random.fold_in(key, _INVERT)
-    ends = _invert(model, recipe, network.variables, begin, labels, again)
-    images[name] = np.asarray(ends).reshape(data.train.num_classes, settings.restarts, -1)
+    ends = [
+      np.asarray(_invert(model, recipe, network.variables, *part, jax.random.fold_in(again, i)))
+      for i, part in enumerate(_in_parts(begin, labels))
+    ]
+    images[name] = np.concatenate(ends).reshape(data.train.num_classes, settings.restarts, -1)
     host.advanced(title, recipe.steps * len(recipe.scales))
   return images
+
+
+def _in_parts(begin: Array, labels: Array) -> list[tuple[Array, Array]]:
+  """Images to start from and their classes, as many in each part as are inverted together."""
+  places = range(0, len(labels), _TOGETHER)
+  return [(begin[i : i + _TOGETHER], labels[i : i + _TOGETHER]) for i in places]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

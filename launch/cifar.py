@@ -131,7 +131,7 @@ def _define_attacks() -> None:
     "recipe of your own from pgd's values, 'NAME:key=value,key=value'. Keys: "
     f"{', '.join(Inversion._fields)}.",
   )
-  _integer("restarts", 4, "Images recovered of each class by each inversion.", 1, 10**4)
+  _integer("restarts", 4, "Images recovered of each class by each inversion.", 1, 1000)
   _enum(
     "attack",
     "pgd_l2",
