@@ -13,6 +13,7 @@ from jaxtyping import Array, Key
 
 from jaxinv import checkpoint, deep, draws, ensemble
 from jaxinv.deep_settings import DeepArm, DeepSettings, draw_masks, lesson_of, model_of
+from jaxinv.errors import InputError
 from jaxinv.groups import Host, keeper, load_whole, save_whole
 from jaxinv.losses import LOSSES
 from jaxinv.optimizers import OPTIMIZERS
@@ -112,6 +113,7 @@ def train_groups(
 
   Raises:
     Stopped: the host asked for it; the state is in the store.
+    InputError: the verifier diverged.
   """
   # Groups of an arm are one program.
   make = cache(lambda arm, num_train: make_program(settings, data, arm, num_train))
@@ -125,6 +127,11 @@ def train_groups(
       done = _train_group(settings, program, group, seen, store, host)
     else:
       host.advanced(_title(group), num_steps(settings, group) * len(group.seeds))
+    if group.is_verifier and not done[0].history["finite"].all():
+      raise InputError(
+        "the verifier diverged, and cannot check anything: give it a smaller learning_rate with "
+        "--verifier, and --overwrite"
+      )
     results.append(done)
   return results
 

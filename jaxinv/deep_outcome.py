@@ -85,7 +85,8 @@ def _assemble_arm(
 ) -> DeepArmFound:
   settings = bench.settings
   history = {name: np.stack([network.history[name] for network in networks]) for name in CURVES}
-  measures = {name: values[:, -1].astype(np.float64) for name, values in history.items()}
+  whole = np.array([healthy(network) for network in networks])
+  measures = {name: np.where(whole, values[:, -1], np.nan) for name, values in history.items()}
   robust, looks = [], []
   for seed, network in enumerate(networks):
     if host.stop():

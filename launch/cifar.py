@@ -243,8 +243,10 @@ def _settings() -> DeepSettings:
   arms = tuple(parse_network(text, "arm") for text in FLAGS.arm)
   refuse_twins([arm.name for arm in arms])
   for arm in arms:
-    if arm.name in _TAKEN:
-      raise InputError(f"--arm: summary.json has '{arm.name}' already: give the arm another name")
+    if arm.name.lower() in _TAKEN:
+      raise InputError(
+        f"--arm: the results have '{arm.name.lower()}' already: give the arm another name"
+      )
   same = ("num_seeds", "epochs", "batch_size", "candidates", "flip", "shift", "restarts")
   same += ("width", "save_seeds", "record_every")
   return DeepSettings(

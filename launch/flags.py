@@ -186,13 +186,18 @@ def place(f: flags.FlagValues) -> cluster.Place:
       f"--distributed: only --{', --'.join(given)} is given: give all of --coordinator, "
       "--num_processes and --process_id, or none"
     )
-  if given and not re.fullmatch(r"[^\s:]+:\d{1,5}", f.coordinator):
+  if given and not _is_address(f.coordinator):
     raise InputError(f"--coordinator: '{f.coordinator}' is no HOST:PORT")
   if given and f.process_id >= f.num_processes:
     raise InputError(
       f"--process_id: {f.process_id} is none of {f.num_processes} processes, counted from 0"
     )
   return cluster.join(f.coordinator, f.num_processes, f.process_id)
+
+
+def _is_address(text: str) -> bool:
+  found = re.fullmatch(r"[^\s:]+:(\d{1,5})", text)
+  return bool(found) and int(found[1]) < 2**16
 
 
 def define_training(f: flags.FlagValues, **defaults: Any) -> None:

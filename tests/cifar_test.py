@@ -164,7 +164,8 @@ def test_a_complete_run_is_not_replaced(ran, capsys):
     ("--arm=a:adversary_steps=1.5", "whole"),
     ("--arm=a/b", "NAME:key=value"),
     ("--arm=PLAIN", "named twice"),
-    ("--arm=controls", "summary.json has 'controls' already"),
+    ("--arm=controls", "the results have 'controls' already"),
+    ("--arm=Verifier", "the results have 'verifier' already"),
     ("--verifier=", "--verifier"),
     ("--inversion=magic", "no such preset"),
     ("--inversion=pgd", "named twice"),
@@ -219,7 +220,17 @@ def test_a_network_that_diverged_is_left_out_and_said(ran):
   assert summary["plain"]["pgd"]["verifier_accuracy"]["n"] == 1
   nobody = [[network(0, False), network(1, False)], [judge]]
   found = deep_outcome.assemble(settings, data, groups_of, nobody, {}, Host())
-  assert deep_outcome.summarize(found)["plain"]["diverged"] == [0, 1]
+  summary = deep_outcome.summarize(found)
+  assert summary["plain"] == {"diverged": [0, 1]}  # Its accuracies count nowhere either.
+
+
+def test_a_verifier_that_diverged_checks_nothing_and_is_named(tmp_path, capsys):
+  few = [flag for flag in _SMALL if not flag.startswith(("--arm=robust", "--verifier"))]
+  wild = "learning_rate=1e9,weight_decay=1e9,optimizer=sgdw,schedule=constant"
+  wild = f"--verifier=judge:model=resnet8,norm=group,width_factor=0.0625,{wild}"
+  assert cifar.main([*few, wild, f"--out_dir={tmp_path / 'out'}"]) == 1
+  assert "the verifier diverged" in capsys.readouterr().err
+  assert not (tmp_path / "out" / "summary.json").exists()
 
 
 @pytest.mark.parametrize("damage", ["half", "digest"])

@@ -72,6 +72,10 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     (["--coordinator=a:1"], "--distributed"),
     (["--distributed", "--coordinator=a:1"], "--num_processes"),
     (["--distributed", "--coordinator=a", "--num_processes=2", "--process_id=0"], "HOST:PORT"),
+    (
+      ["--distributed", "--coordinator=a:65536", "--num_processes=2", "--process_id=0"],
+      "HOST:PORT",
+    ),
     (["--distributed", "--coordinator=a:1", "--num_processes=2", "--process_id=2"], "none of 2"),
   ],
 )
