@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxinv import checkpoint, deep, draws, ensemble
+from jaxinv.data.splits import joined
 from jaxinv.deep_settings import DeepArm, DeepSettings, draw_masks, lesson_of, model_of
 from jaxinv.errors import InputError
 from jaxinv.groups import Host, keeper, load_whole, save_whole
@@ -37,6 +38,11 @@ class TrainedNetwork(NamedTuple):
   variables: Params
   steps: np.ndarray
   history: dict[str, np.ndarray]
+
+
+def healthy(network: TrainedNetwork) -> bool:
+  """Whether a network's losses and parameters stayed finite."""
+  return bool(network.history["finite"].all())
 
 
 class DeepGroup(NamedTuple):
@@ -127,7 +133,7 @@ def train_groups(
       done = _train_group(settings, program, group, seen, store, host)
     else:
       host.advanced(_title(group), num_steps(settings, group) * len(group.seeds))
-    if group.is_verifier and not done[0].history["finite"].all():
+    if group.is_verifier and not healthy(done[0]):
       raise InputError(
         "the verifier diverged, and cannot check anything: give it a smaller learning_rate with "
         "--verifier, and --overwrite"
@@ -138,12 +144,10 @@ def train_groups(
 
 def on_device(data: TrainTest) -> Data:
   """All images in a row, those for training first; trained on is what a group says."""
-  num_train, num = len(data.train.labels), len(data.train.labels) + len(data.test.labels)
-  inputs, labels = (
-    jnp.asarray(np.concatenate([getattr(part, name) for part in data]))
-    for name in ("inputs", "labels")
-  )
-  return Data(inputs, labels, jnp.arange(num_train)[None], jnp.arange(num_train, num))
+  whole, num_train = joined(data), len(data.train.labels)
+  holdout = jnp.arange(num_train, len(whole.labels))
+  inputs, labels = jnp.asarray(whole.inputs), jnp.asarray(whole.labels)
+  return Data(inputs, labels, jnp.arange(num_train)[None], holdout)
 
 
 def make_program(

@@ -14,8 +14,8 @@ from jaxinv import deep, inversion, nearest
 from jaxinv.adversary import robust
 from jaxinv.convnets import Answer
 from jaxinv.deep_findings import Neighbours
-from jaxinv.deep_groups import TrainedNetwork
-from jaxinv.deep_recovery import ROBUST, attacker_key, healthy, starts, wanted
+from jaxinv.deep_groups import TrainedNetwork, healthy
+from jaxinv.deep_recovery import ROBUST, attacker_key, starts, wanted
 from jaxinv.deep_settings import (
   Attack,
   DeepArm,
@@ -156,7 +156,7 @@ def _look(
   """A look by a network's own answers; `train` and `test` are its features of the real images."""
   data, kept = bench.data, bench.masks.kept[seed]
   classes, restarts, _ = images.shape
-  labels = np.repeat(np.arange(classes), restarts)
+  labels = np.asarray(wanted(bench.settings, data))
   flat = images.reshape(len(labels), -1)
   own, seen = answer(flat), bench.judge(flat)
   features = np.asarray(own.features)

@@ -7,9 +7,9 @@ from jaxtyping import Float
 
 from jaxinv import nearest, stats
 from jaxinv.deep_findings import DeepArmFound, DeepFound, Inverted, Neighbours, Summary
-from jaxinv.deep_groups import DeepGroup, TrainedNetwork, flatten
+from jaxinv.deep_groups import DeepGroup, TrainedNetwork, flatten, healthy
 from jaxinv.deep_measures import Bench, Look, controls, examine, make_bench, robust_accuracy
-from jaxinv.deep_recovery import Recovered, attacker_key, healthy, starts
+from jaxinv.deep_recovery import Recovered, attacker_key, starts
 from jaxinv.deep_settings import DeepArm, DeepSettings
 from jaxinv.groups import Host, Stopped
 from jaxinv.outcome import CURVES, summarize_arm

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxinv import deep, draws, inversion
-from jaxinv.deep_groups import DeepGroup, TrainedNetwork
+from jaxinv.deep_groups import DeepGroup, TrainedNetwork, healthy
 from jaxinv.deep_settings import DeepArm, DeepSettings, model_of
 from jaxinv.groups import Host, Stopped, load_whole, save_whole
 from jaxinv.inversion import Inversion
@@ -70,11 +70,6 @@ def recover_all(
 def num_steps(settings: DeepSettings) -> int:
   """Steps of all inversions of one network."""
   return sum(recipe.steps * len(recipe.scales) for recipe in settings.inversions.values())
-
-
-def healthy(network: TrainedNetwork) -> bool:
-  """Whether a network's losses and parameters stayed finite."""
-  return bool(network.history["finite"].all())
 
 
 def _kept(

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from jaxinv import (
@@ -37,6 +36,7 @@ from jaxinv import (
 from jaxinv.adversary import ADVERSARIES
 from jaxinv.data.cifar10 import download_cifar10, load_cifar10
 from jaxinv.data.shapes import synthetic_shapes
+from jaxinv.data.splits import joined
 from jaxinv.deep_findings import DeepFound, Summary
 from jaxinv.deep_groups import DeepGroup, TrainedNetwork
 from jaxinv.deep_recovery import Recovered
@@ -44,7 +44,7 @@ from jaxinv.deep_settings import DTYPES, Attack, DeepSettings, check
 from jaxinv.errors import InputError
 from jaxinv.groups import Host
 from jaxinv.inversion import INVERSIONS, Inversion
-from jaxinv.types import Dataset, TrainTest
+from jaxinv.types import TrainTest
 from launch import flags as shared
 from launch.arms import refuse_twins
 from launch.folder import open_together
@@ -163,7 +163,7 @@ def _main(argv: Sequence[str]) -> None:
   if FLAGS.time_widths:
     _time_widths(settings, data, place)
     return
-  config = results.configuration("launch.cifar", shared.values(FLAGS), _whole(data))
+  config = results.configuration("launch.cifar", shared.values(FLAGS), joined(data))
   out_dir = Path(FLAGS.out_dir)
   open_together(out_dir, config, FLAGS.overwrite, place)
   groups = deep_groups.plan(settings, data, place.count)
@@ -275,14 +275,6 @@ def _load() -> TrainTest:
     where = download_cifar10(shared.cache_dir()) if FLAGS.download else shared.data_dir(FLAGS)
     return load_cifar10(where, FLAGS.resolution)
   raise InputError(f"unknown --dataset '{FLAGS.dataset}': choose from synthetic_shapes, cifar10")
-
-
-def _whole(data: TrainTest) -> Dataset:
-  """Training and test images as one, for their digest."""
-  return data.train._replace(
-    inputs=np.concatenate([data.train.inputs, data.test.inputs]),
-    labels=np.concatenate([data.train.labels, data.test.labels]),
-  )
 
 
 def _print_summary(found: DeepFound, summary: Summary) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxinv.errors import InputError
-from jaxinv.types import Data, Dataset, PRNGKey
+from jaxinv.types import Data, Dataset, PRNGKey, TrainTest
 
 
 def check_split(dataset: Dataset, holdout: int) -> None:
@@ -79,3 +79,11 @@ def whole(dataset: Dataset) -> Data:
   everything = jnp.arange(len(dataset.labels))
   inputs = jnp.asarray(dataset.inputs, float)
   return Data(inputs, jnp.asarray(dataset.labels), everything, everything[:0])
+
+
+def joined(data: TrainTest) -> Dataset:
+  """A data set that comes divided as one, its training examples first."""
+  inputs, labels = (
+    np.concatenate([getattr(part, name) for part in data]) for name in ("inputs", "labels")
+  )
+  return data.train._replace(inputs=inputs, labels=labels)
