@@ -96,9 +96,9 @@ class DeepSettings:
   inversions: dict[str, Inversion]
   num_seeds: int = 4
   root_seed: int = 0
-  epochs: int = 12
+  epochs: int = 20
   batch_size: int = 128
-  candidates: float = 0.4
+  candidates: float = 0.2
   flip: bool = True
   shift: int = 2
   restarts: int = 4
@@ -138,9 +138,16 @@ def check(settings: DeepSettings, data: TrainTest) -> None:
         raise InputError(
           f"arm '{arm.name}': unknown {what} '{getattr(arm, what)}': choose from {', '.join(known)}"
         )
-    adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
-    model_of(settings, arm, data)
-  adversary.check(settings.attack.name, settings.attack.radius, settings.attack.steps)
+    try:
+      adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
+      model_of(settings, arm, data)
+    except InputError as error:
+      raise InputError(f"arm '{arm.name}': {error}") from None
+  attack = settings.attack
+  try:
+    adversary.check(attack.name, attack.radius, attack.steps)
+  except InputError as error:
+    raise InputError(f"the attack: {error}") from None
   for recipe in settings.inversions.values():
     inversion.check(recipe, data.train.image_shape)
   if not settings.inversions:

@@ -98,13 +98,15 @@ def split_arm(text: str, keys: Sequence[str], flag: str = "arm") -> tuple[str, d
   name, _, rest = text.partition(":")
   if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or name.lower() == "targets":
     raise InputError(
-      f"--{flag} '{text}': give it as NAME:key=value,key=value, the name in letters, digits, "
-      "'_', '-' and '.', and not 'targets'"
+      f"--{flag} '{text}': give it as NAME:key=value,key=value, the name at most 64 letters, "
+      "digits, '_', '-' and '.', and not 'targets'"
     )
   values: dict[str, str] = {}
   for part in filter(None, rest.split(",")):
     key, equals, value = part.partition("=")
-    if not equals or key not in keys:
+    if key in keys and not equals:
+      raise InputError(f"--{flag} {name}: '{key}' has no value: give {key}=value")
+    if key not in keys:
       raise InputError(
         f"--{flag} {name}: unknown key '{part}': give key=value with a key of {', '.join(keys)}"
       )

@@ -87,11 +87,11 @@ def _define_data() -> None:
 
 def _define_training() -> None:
   _integer("num_seeds", 4, "Number of seeds: models trained for each arm.", 1, 10**6)
-  _integer("epochs", 12, "Passes over the training images.", 0, 10**5)
+  _integer("epochs", 20, "Passes over the training images.", 0, 10**5)
   _integer("batch_size", 128, "Images a step.", 1, 10**6)
   _real(
     "candidates",
-    0.4,
+    0.2,
     "Share of the training images of which each model is trained on a random half.",
     0.0,
     1.0,

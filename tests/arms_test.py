@@ -50,7 +50,7 @@ def test_every_hyperparameter_is_a_key():
     ("Targets:", "not 'targets'"),
     ("a\n", "NAME:key=value"),
     ("a:rate=1", "--arm a: unknown key 'rate=1'.*learning_rate"),
-    ("a:learning_rate", "--arm a: unknown key 'learning_rate'.*key=value"),
+    ("a:learning_rate", "--arm a: 'learning_rate' has no value"),
     ("a:=1", "unknown key '=1'"),
     ("a:name=b", "unknown key 'name=b'"),
     ("a:learning_rate=1,learning_rate=2", "--arm a: 'learning_rate' is given twice"),

@@ -19,7 +19,7 @@ from launch import cifar
 ROOT = Path(__file__).resolve().parent.parent
 _SMALL = (
   *("--num_train=80", "--num_test=20", "--resolution=8", "--epochs=2", "--num_seeds=2"),
-  *("--batch_size=16", "--inversion=pgd:steps=3", "--restarts=2"),
+  *("--batch_size=16", "--inversion=pgd:steps=3", "--restarts=2", "--candidates=0.4"),
   *("--attack_images=10", "--attack_steps=2", "--record_every=1", "--checkpoint_seconds=0"),
   "--arm=plain:width_factor=0.0625",
   "--arm=robust:width_factor=0.0625,adversary=fgsm_rs,adversary_radius=0.03",

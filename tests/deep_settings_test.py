@@ -20,7 +20,7 @@ def shapes():
 def _settings(**others):
   arm = DeepArm("plain", width_factor=1 / 16)
   fields = {"arms": (arm,), "verifier": arm, "inversions": {"pgd": INVERSIONS["pgd"]}}
-  return DeepSettings(**{**fields, "num_seeds": 4, "batch_size": 16, **others})
+  return DeepSettings(**{**fields, "num_seeds": 4, "batch_size": 16, "candidates": 0.4, **others})
 
 
 def test_each_candidate_is_kept_by_exactly_half_of_an_even_number_of_seeds(shapes):

@@ -94,7 +94,7 @@ def test_a_ball_can_be_taken_from_a_preset():
     ("Diverged:steps=1", "--inversion Diverged: the results have another use"),
     ("file:steps=1", "--inversion file: the results have another use"),
     ("a:rate=1", "--inversion a: unknown key 'rate=1'.*key of start, steps, .*, spread"),
-    ("a:steps", "--inversion a: unknown key 'steps': give key=value"),
+    ("a:steps", "--inversion a: 'steps' has no value: give steps=value"),
     ("pgd:4-2-1", "--inversion pgd: unknown key '4-2-1'"),
     ("a:scales=4,2,1", "--inversion a: unknown key '2'"),
     ("a:steps=1,steps=2", "--inversion a: 'steps' is given twice"),

@@ -144,7 +144,10 @@ def synthetic_shapes(
     if number < len(NAMES):
       raise InputError(f"{name} is {number}: give {len(NAMES)} images or more, one of each class")
   if not SMALLEST <= resolution <= LARGEST:
-    raise InputError(f"resolution is {resolution}: give {SMALLEST} to {LARGEST} pixels")
+    raise InputError(
+      f"resolution is {resolution}, and synthetic_shapes draws {SMALLEST} to {LARGEST} pixels a "
+      "side"
+    )
   # The same images whatever precision they are trained on in.
   with jax.enable_x64(False):
     keys = jax.random.split(jax.random.key(seed))
