@@ -60,7 +60,7 @@ class DeepArmFound(NamedTuple):
     steps: when it was recorded.
     history: `train_loss`, `train_accuracy`, `holdout_accuracy`, each [s, t].
     measures: of the models themselves: `train_loss`, `train_accuracy`, `holdout_accuracy`,
-      `robust_accuracy`.
+      `weight_movement`, `robust_accuracy`.
     inverted: by inversion's name.
     kernels: the first layer's of the first seed that did not diverge.
     variables: parameters and running statistics of the first seeds, flat by name, each [s, ...].

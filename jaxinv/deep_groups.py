@@ -16,6 +16,7 @@ from jaxinv.data.splits import joined
 from jaxinv.deep_settings import DeepArm, DeepSettings, draw_masks, lesson_of, model_of
 from jaxinv.errors import InputError
 from jaxinv.groups import Host, keeper, load_whole, save_whole
+from jaxinv.leakage import weight_movement
 from jaxinv.losses import LOSSES
 from jaxinv.optimizers import OPTIMIZERS
 from jaxinv.types import Data, Params, RobustHyper, TrainTest
@@ -33,11 +34,13 @@ class TrainedNetwork(NamedTuple):
     variables: parameters and running statistics.
     steps: when it was recorded.
     history: `train_loss`, `train_accuracy`, `holdout_accuracy`, `finite`, each [t].
+    weight_movement: see `leakage.weight_movement`.
   """
 
   variables: Params
   steps: np.ndarray
   history: dict[str, np.ndarray]
+  weight_movement: float
 
 
 def healthy(network: TrainedNetwork) -> bool:
@@ -183,6 +186,7 @@ def _train_group(
   folder = store / group.name if store else None
 
   progress = ensemble.start_group(program, keys, hypers, data)
+  first = jax.device_get(progress.states.params)
   stored = checkpoint.restore(folder, progress, host.say) if folder else None
   if stored is not None:
     states = ensemble.shard(stored.states, ensemble.STATE_AXES, group.width)
@@ -200,6 +204,7 @@ def _train_group(
   result |= {f"history/{name}": x[:, :real] for name, x in progress.history._asdict().items()}
   variables = jax.device_get(deep.variables_of(progress.states))
   result |= {f"variables/{name}": x[:real] for name, x in flatten(variables).items()}
+  result["weight_movement"] = np.asarray(jax.vmap(weight_movement)(variables["params"], first))
   if store:
     save_whole(store / f"{group.name}.npz", result)
     shutil.rmtree(folder, ignore_errors=True)
@@ -236,6 +241,7 @@ def _networks(group: DeepGroup, result: dict[str, np.ndarray]) -> list[TrainedNe
       unflatten({name: x[i] for name, x in flat.items()}),
       result["steps"],
       {name: x[:, i] for name, x in history.items()},
+      float(result["weight_movement"][i]),
     )
     for i in range(len(group.seeds))
   ]

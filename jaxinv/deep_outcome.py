@@ -87,6 +87,8 @@ def _assemble_arm(
   history = {name: np.stack([network.history[name] for network in networks]) for name in CURVES}
   whole = np.array([healthy(network) for network in networks])
   measures = {name: np.where(whole, values[:, -1], np.nan) for name, values in history.items()}
+  movement = np.array([network.weight_movement for network in networks])
+  measures["weight_movement"] = np.where(whole, movement, np.nan)
   robust, looks = [], []
   for seed, network in enumerate(networks):
     if host.stop():

@@ -193,8 +193,7 @@ def _main(argv: Sequence[str]) -> None:
       found=found,
       summary=summary,
       paired=paired,
-      attack=f"{FLAGS.attack_restarts} restarts of {FLAGS.attack_steps} steps of {FLAGS.attack} "
-      f"within a radius of {FLAGS.attack_radius:g}",
+      attack=_attack_words(settings.attack, len(data.test.labels)),
       config=config,
       command=shlex.join(["python", "-m", "launch.cifar", *argv]),
     )
@@ -202,6 +201,14 @@ def _main(argv: Sequence[str]) -> None:
     results.finish(out_dir, config)
   _print_summary(found, summary)
   print(f"report: {page}")
+
+
+def _attack_words(attack: Attack, num_test: int) -> str:
+  """How robust accuracy is measured."""
+  return (
+    f"{attack.restarts} restarts of {attack.steps} steps of {attack.name} within a radius of "
+    f"{attack.radius:g}; {min(attack.images or num_test, num_test)} of {num_test} were attacked"
+  )
 
 
 def _time_widths(settings: DeepSettings, data: TrainTest, place: cluster.Place) -> None:

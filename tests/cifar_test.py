@@ -6,11 +6,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv import deep_outcome, deep_recovery, files, groups, nearest, results
+from jaxinv import deep_outcome, deep_recovery, draws, files, groups, nearest, results
 from jaxinv.deep_groups import TrainedNetwork, flatten, plan, unflatten
 from jaxinv.deep_settings import draw_masks, model_of
 from jaxinv.groups import Host
@@ -71,6 +72,17 @@ def test_every_number_of_the_model_is_what_its_weights_say(ran):
     logits = np.asarray(model.apply(variables, jnp.asarray(data.test.inputs)).logits)
     right = (logits.argmax(1) == data.test.labels).mean()
     assert metrics["plain", str(seed), "model", "holdout_accuracy"] == pytest.approx(right)
+    first = model.init(jax.random.split(draws.train_keys(0, [seed])[0])[0], jnp.zeros((1, 192)))
+    moved, size = (
+      np.sqrt(sum(np.square(x).sum() for x in jax.tree.leaves(tree) if x.ndim > 1))
+      for tree in (
+        jax.tree.map(np.subtract, variables["params"], first["params"]),
+        first["params"],
+      )
+    )
+    assert metrics["plain", str(seed), "model", "weight_movement"] == pytest.approx(
+      moved / size, rel=1e-5
+    )
 
 
 def test_nearer_to_members_is_recomputed_from_the_images_on_disk(ran):
@@ -206,7 +218,7 @@ def test_a_network_that_diverged_is_left_out_and_said(ran):
     curves = {name: history[f"plain/{name}"][seed] for name in deep_outcome.CURVES}
     curves["finite"] = np.full(3, finite)
     variables = unflatten({name: x[seed] for name, x in stored.items()})
-    return TrainedNetwork(variables, history["plain/step"], curves)
+    return TrainedNetwork(variables, history["plain/step"], curves, 0.5)
 
   settings = replace(settings, arms=settings.arms[:1], verifier=settings.arms[0], width=2)
   groups_of = plan(settings, data)
