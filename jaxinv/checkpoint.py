@@ -1,11 +1,14 @@
 """Checkpoints of a group in training: saved whole, verified before they are believed.
 
-Orbax writes the arrays; beside them stand the SHA-256 of every file, so that a truncated or
-damaged checkpoint is noticed, whatever was damaged, and the one before it is used.
+Beside the arrays stands the SHA-256 of every file, so that a truncated or damaged checkpoint is
+noticed, whatever was damaged, and the one before it is used.
+
+Not by Orbax: among several processes its checkpoints are of all of them together. Each save waits
+for all, and only the first writes arrays of the host, while here each process has groups of its own
+and saves them when it likes.
 """
 
 import json
-import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxinv.files import sha256
+from jaxinv.files import read_npz, sha256, write_npz
 
-_DIGESTS = "sha256.json"
+_ARRAYS, _DIGESTS = "arrays.npz", "sha256.json"
 _KEEP = 2
 
 
@@ -26,15 +29,14 @@ def save(folder: Path, step: int, tree: Any) -> None:
   Args:
     folder: the checkpoints of one group.
     step: number of steps taken.
-    tree: arrays and typed random keys; none of size zero.
+    tree: arrays and typed random keys.
   """
   target = folder / f"step-{step:08d}"
   partial = folder / f"partial-{step:08d}"
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir(parents=True)
   leaves = jax.device_get([_plain(leaf) for leaf in jax.tree.leaves(tree)])
-  arrays = {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-  _checkpointer().save((partial / "arrays").absolute(), arrays)
+  write_npz(partial / _ARRAYS, {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(leaves)})
   (partial / _DIGESTS).write_text(json.dumps(_digests(partial)))
   shutil.rmtree(target, ignore_errors=True)
   partial.rename(target)
@@ -57,7 +59,7 @@ def restore(folder: Path, template: Any, say: Callable[[str], None]) -> Any | No
     try:
       if json.loads((path / _DIGESTS).read_text()) != _digests(path):
         raise ValueError("its files are not those that were saved")
-      arrays = _checkpointer().restore((path / "arrays").absolute())
+      arrays = read_npz(path / _ARRAYS)
       leaves = [arrays[name] for name in sorted(arrays)]
       like, structure = jax.tree.flatten(template)
       return structure.unflatten([_like(x, y) for x, y in zip(leaves, like, strict=True)])
@@ -91,11 +93,3 @@ def _is_key(leaf) -> bool:
 def _digests(folder: Path) -> dict[str, str]:
   files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _DIGESTS)
   return {str(path.relative_to(folder)): sha256(path) for path in files}
-
-
-def _checkpointer():
-  import orbax.checkpoint as ocp  # Half a second to import, and short runs never save.
-
-  # Orbax tells at length of what it does well; what goes wrong comes as an exception.
-  logging.getLogger("absl").setLevel(logging.ERROR)
-  return ocp.PyTreeCheckpointer()
