@@ -8,7 +8,11 @@ from jaxinv.types import PRNGKey
 
 
 def flip_and_crop(
-  key: PRNGKey, images: Float[Array, "b p"], image_shape: tuple[int, int, int], pad: int
+  key: PRNGKey,
+  images: Float[Array, "b p"],
+  image_shape: tuple[int, int, int],
+  pad: int,
+  mirror: bool = True,
 ) -> Float[Array, "b p"]:
   """Mirrors each image left-right with probability 1/2, then shifts it by up to `pad` pixels.
 
@@ -22,11 +26,12 @@ def flip_and_crop(
     image_shape: (h, w, c).
     pad: most pixels that an image moves by each way, all shifts being equally likely; 0 for flips
       only.
+    mirror: whether any image is mirrored.
 
   Returns:
     The batch, changed.
   """
-  top = jnp.array([2, 2 * pad + 1, 2 * pad + 1])
+  top = jnp.array([1 + mirror, 2 * pad + 1, 2 * pad + 1])
 
   def change(place, image):
     flip, y, x = jax.random.randint(jax.random.fold_in(key, place), (3,), 0, top)

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
 from jaxinv import deep_outcome, files, results
-from jaxinv.deep_findings import DeepFound, Summary
+from jaxinv.deep_findings import DeepFound, Inverted, Summary
 from jaxinv.stats import Interval
 from jaxinv.study_files import plain
 
@@ -24,10 +27,8 @@ def write(out_dir: Path, found: DeepFound, paired: Mapping[str, Mapping[str, Int
   results.write_metrics(out_dir, measures)
   history = {}
   for name, arm in found.arms.items():
-    images = {
-      how: 255 * inverted.images.reshape(*inverted.images.shape[:3], *found.image_shape)
-      for how, inverted in arm.inverted.items()
-    }
+    saved = len(next(iter(arm.variables.values())))
+    images = {how: _of_first(saved, one, found.image_shape) for how, one in arm.inverted.items()}
     files.write_npz(out_dir / "recovered" / f"{name}.npz", images)
     files.write_npz(out_dir / "weights" / f"{name}.npz", arm.variables)
     history[f"{name}/step"] = arm.steps
@@ -46,3 +47,14 @@ def write(out_dir: Path, found: DeepFound, paired: Mapping[str, Mapping[str, Int
   }
   files.write_json(out_dir / "summary.json", plain({**summary, **more}))
   return summary
+
+
+def _of_first(
+  num: int, inverted: Inverted, image_shape: tuple[int, int, int]
+) -> Float[np.ndarray, "s k r h w c"]:
+  """Images of the first `num` seeds, in 0..255; NaN for a seed that diverged."""
+  images = np.full((num, *inverted.images.shape[1:3], *image_shape), np.nan, np.float32)
+  for seed, image in zip(inverted.seeds, inverted.images, strict=True):
+    if seed < num:
+      images[seed] = 255 * image.reshape(images.shape[1:])
+  return images

@@ -34,7 +34,9 @@ _MEMORY = (
 )
 _CONTROLS = (
   "Controls: where an inversion starts, nothing was recovered yet, and the verifier should name no "
-  "more than chance; real test images are what it can do at best."
+  "more than chance; real test images are what it can do at best. Bootstrap intervals of so few "
+  "networks are too narrow; whether something lies above chance, or two arms differ, is said by "
+  "Student's t at 5 %."
 )
 _ROBUST = "Robust accuracy is the share of test images that withstand {attack}."
 

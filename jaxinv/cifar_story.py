@@ -9,7 +9,7 @@ from jaxinv.deep_findings import DeepArmFound, DeepFound, Summary
 from jaxinv.figures import cifar as figures
 from jaxinv.nearest import Memorised
 from jaxinv.report import Table
-from jaxinv.stats import Interval
+from jaxinv.stats import Interval, t_test
 
 _ALPHA = 0.05
 
@@ -60,14 +60,19 @@ def named(story: Story, arm: str, inversion: str) -> Mapping | None:
   return story.summary[arm].get(inversion, {}).get("verifier_accuracy")
 
 
-def against_chance(story: Story, entry: Mapping) -> str:
-  """Where an interval lies by chance, in words."""
-  chance = 1 / len(story.found.names)
+def _by_seed(story: Story, arm: str, inversion: str) -> np.ndarray:
+  """The share that the verifier names, by seed."""
+  return story.found.arms[arm].inverted[inversion].measures["verifier_accuracy"]
+
+
+def against_chance(story: Story, arm: str, inversion: str) -> str:
+  """Where what is named lies by chance, in words."""
+  chance, entry = 1 / len(story.found.names), named(story, arm, inversion)
   if entry["low"] is None:
     return "one network gives no interval"
-  if entry["low"] > chance:
-    return "above chance"
-  return "below chance" if entry["high"] < chance else "not told from chance"
+  if t_test(_by_seed(story, arm, inversion), chance) > _ALPHA:
+    return "not told from chance"
+  return "above chance" if entry["mean"] > chance else "below chance"
 
 
 def lead(story: Story) -> list[str]:
@@ -84,23 +89,33 @@ def _headline(story: Story) -> str:
   entries = [named(story, arm, inversion) for arm in (first, last)]
   gain = story.paired.get(inversion, {}).get("verifier_accuracy")
   if first == last or gain is None or gain.mean is None:
+    where = against_chance(story, first, inversion)
     return (
       f"An independent network names the class of {value(entries[0])} of the images recovered from "
-      f"**{first}** by {inversion}; chance is {chance:g} ({against_chance(story, entries[0])})."
+      f"**{first}** by {inversion}; chance is {chance:g} ({where})."
     )
+  p_value = t_test(_by_seed(story, last, inversion) - _by_seed(story, first, inversion))
   if gain.low is None:
     words = f"From one seed **{last}** and **{first}** cannot be told apart"
-  elif gain.low <= 0 <= gain.high:
+  elif p_value > _ALPHA:
     words = f"No difference between **{first}** and **{last}** is shown"
   else:
-    more, less = (last, first) if gain.low > 0 else (first, last)
+    more, less = (last, first) if gain.mean > 0 else (first, last)
     words = f"**What is recovered from {more} is recognised more often than from {less}**"
+  tested = "" if gain.low is None else f" (Student's t: p = {p_value:.2g})"
   return (
     f"{words}: an independent network names the class of {value(entries[1])} of the images "
     f"recovered from {last}, and of {value(entries[0])} from {first}, by {inversion}; the "
-    f"difference, paired by seed, is {value(gain._asdict())}. Chance is {chance:g}; of real test "
-    f"images it names {story.found.verifier['holdout_accuracy']:.3f}."
+    f"difference, {_pairs(gain, entries)}, is {value(gain._asdict())}{tested}. Chance is "
+    f"{chance:g}; of real test images it names {story.found.verifier['holdout_accuracy']:.3f}."
   )
+
+
+def _pairs(gain: Interval, entries: Sequence[Mapping]) -> str:
+  """Which seeds a difference is over."""
+  if all(entry["n"] == gain.n for entry in entries):
+    return "paired by seed"
+  return f"paired by seed over the {gain.n} of which neither network diverged"
 
 
 def _remembered(story: Story) -> str:
@@ -139,7 +154,7 @@ def recognised(story: Story) -> list[str]:
     parts = []
     for inversion in figures.inversions(story.found):
       entry = named(story, arm, inversion)
-      parts.append(f"{inversion} {value(entry)}, {against_chance(story, entry)}")
+      parts.append(f"{inversion} {value(entry)}, {against_chance(story, arm, inversion)}")
     texts.append(f"**{arm}**, named by the verifier: {'; '.join(parts)}.")
   return texts
 
@@ -239,7 +254,7 @@ def model_table(story: Story) -> Table:
     for arm, one in story.found.arms.items()
   ]
   verifier = [f"{story.found.verifier[name]:.3f}" for name in metrics[:2]]
-  rows.append(("the verifier", "none", *verifier, "-"))
+  rows.append(("the verifier", story.found.verifier_adversary, *verifier, "-"))
   head = ("arm", "trained against", "training images", "test images", "robust accuracy")
   return Table("", head, rows)
 
@@ -256,7 +271,8 @@ def claims_table(story: Story) -> Table:
     for arm, one in found.arms.items():
       if (one.adversary == "none") == plain:
         entry = named(story, arm, inversion)
-        words = f"{arm} by {inversion}: {value(entry)} named, {against_chance(story, entry)}"
+        where = against_chance(story, arm, inversion)
+        words = f"{arm} by {inversion}: {value(entry)} named, {where}"
         rows.append((claim, words))
   if (gain := story.paired.get(inversion, {}).get("verifier_accuracy")) is not None:
     first, *_, last = found.arms

@@ -41,7 +41,7 @@ class Lesson(NamedTuple):
     adversary: a name in `adversary.ADVERSARIES`.
     adversary_steps: of each attack.
     flip: whether images are mirrored at random.
-    shift: pixels by which images are shifted at random, at the most; only where they are mirrored.
+    shift: pixels by which images are shifted at random, at the most.
   """
 
   num_steps: int
@@ -122,8 +122,8 @@ def _shown(
 ) -> Float[Array, "b p"]:
   """A batch as the network is to see it: augmented, then moved by the adversary."""
   augment, attack = jax.random.split(key)
-  if lesson.flip:
-    inputs = flip_and_crop(augment, inputs, model.image_shape, lesson.shift)
+  if lesson.flip or lesson.shift:
+    inputs = flip_and_crop(augment, inputs, model.image_shape, lesson.shift, lesson.flip)
   if lesson.adversary == "none":
     return inputs
   gradient = gradient_of(logits_of(model, variables_of(state)), labels)

@@ -34,7 +34,8 @@ class Inverted(NamedTuple):
   """What one inversion recovers from the models of one arm.
 
   Attributes:
-    images: in [0, 1], of the first seeds only.
+    images: in [0, 1], of the first seeds that did not diverge only.
+    seeds: whose they are.
     measures: of all seeds: `verifier_accuracy` (share of images that the verifier takes for their
       class), `verifier_confidence` (its mean probability of it), `own_accuracy` (the inverted
       model's), `diversity` (mean 1 - cosine between restarts, verifier's features),
@@ -46,6 +47,7 @@ class Inverted(NamedTuple):
   """
 
   images: Float[np.ndarray, "s k r p"]
+  seeds: Int[np.ndarray, " s"]
   measures: Measures
   by_class: Float[np.ndarray, "s k"]
   memorised: dict[str, Memorised]
@@ -81,6 +83,7 @@ class DeepFound(NamedTuple):
   Attributes:
     arms: by name, in order.
     verifier: of the verifier itself: `train_accuracy`, `holdout_accuracy`.
+    verifier_adversary: who it was trained against; `none` for nobody.
     verifier_variables: its parameters and running statistics, flat by name.
     controls: verifier accuracy (share named as the class asked for) and confidence on images that
       nothing was recovered into, by name: `start: NAME` (where an inversion starts), `test images`.
@@ -93,6 +96,7 @@ class DeepFound(NamedTuple):
 
   arms: dict[str, DeepArmFound]
   verifier: dict[str, float]
+  verifier_adversary: str
   verifier_variables: dict[str, np.ndarray]
   controls: dict[str, dict[str, float]]
   starts: dict[str, Float[np.ndarray, "k p"]]

@@ -84,8 +84,7 @@ def plan(settings: DeepSettings, data: TrainTest, processes: int = 1) -> list[De
     The groups.
   """
   masks = draw_masks(settings, data.train.labels)
-  most = -(-settings.num_seeds // processes)
-  width = min(settings.width or len(jax.local_devices()), most)
+  width = width_of(settings, processes)
   groups = []
   for arm in settings.arms:
     for members in ensemble.divide(settings.num_seeds, width):
@@ -94,6 +93,12 @@ def plan(settings: DeepSettings, data: TrainTest, processes: int = 1) -> list[De
       groups.append(DeepGroup(name, arm, tuple(members), train, width))
   everything = np.arange(len(data.train.labels))[None]
   return [*groups, DeepGroup("verifier.0", settings.verifier, (_VERIFIER_SEED,), everything, 1)]
+
+
+def width_of(settings: DeepSettings, processes: int = 1) -> int:
+  """Networks of a group; see `plan`."""
+  most = -(-settings.num_seeds // processes)
+  return min(settings.width or len(jax.local_devices()), most)
 
 
 def num_steps(settings: DeepSettings, group: DeepGroup) -> int:

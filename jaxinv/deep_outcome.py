@@ -55,6 +55,7 @@ def assemble(
       for arm in settings.arms
     },
     verifier={name: float(verifier.history[name][-1]) for name in CURVES[1:]},
+    verifier_adversary=settings.verifier.adversary,
     verifier_variables=flatten(verifier.variables),
     controls=controls(bench),
     starts=_first_starts(settings, data),
@@ -120,6 +121,7 @@ def _kernels(networks: Sequence[TrainedNetwork]) -> Float[np.ndarray, "kh kw c u
 
 def _pool(bench: Bench, looks: Sequence[Look | None]) -> Inverted:
   """One inversion's looks at all seeds, put together; a seed that diverged has NaN."""
+  seeds = np.array([seed for seed, look in enumerate(looks) if look is not None], int)
   there = [look for look in looks if look is not None]
   if not there:
     return _nothing(bench, len(looks))
@@ -136,6 +138,7 @@ def _pool(bench: Bench, looks: Sequence[Look | None]) -> Inverted:
   }
   return Inverted(
     images=np.stack([look.images for look in there][: bench.settings.save_seeds]),
+    seeds=seeds[: bench.settings.save_seeds],
     measures={
       name: np.array([look.measures[name] if look else np.nan for look in looks]) for name in names
     },
@@ -152,6 +155,7 @@ def _nothing(bench: Bench, seeds: int) -> Inverted:
   nobody = (np.full((train.num_classes, restarts), x) for x in (-1, np.nan, -1, np.nan))
   return Inverted(
     images=np.zeros((0, train.num_classes, restarts, train.inputs.shape[1]), np.float32),
+    seeds=np.zeros(0, int),
     measures={"verifier_accuracy": np.full(seeds, np.nan)},
     by_class=np.full((seeds, train.num_classes), np.nan),
     memorised={"features": unknown, "pixels": unknown},

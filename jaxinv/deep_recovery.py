@@ -58,8 +58,8 @@ def recover_all(
       continue
     for seed, network in zip(group.seeds, networks, strict=True):
       if healthy(network):
-        # Networks of groups of another width differ in last bits.
-        name = f"recovered-{group.arm.name}-{seed:05d}-of-{group.width}.npz"
+        # Networks of groups of another width differ in last bits. No arm's name begins so.
+        name = f"_recovered-{group.arm.name}-{seed:05d}-of-{group.width}.npz"
         path = store / name if store else None
         found[group.arm.name, seed] = _kept(settings, data, group.arm, network, seed, path, host)
       else:
@@ -105,15 +105,15 @@ def _recover(
   images = {}
   for name, recipe in settings.inversions.items():
     title = f"inverting {arm.name}, seed {seed}: {name}"
-    if host.stop():
-      raise Stopped(f"stopped before {title}")
     host.advanced(title, 0)
     begin = starts(settings, data, recipe, key)
     again = jax.random.fold_in(key, _INVERT)
-    ends = [
-      np.asarray(_invert(model, recipe, network.variables, *part, jax.random.fold_in(again, i)))
-      for i, part in enumerate(_in_parts(begin, labels))
-    ]
+    ends = []
+    for i, part in enumerate(_in_parts(begin, labels)):
+      if host.stop():
+        raise Stopped(f"stopped before all of {arm.name}, seed {seed}, was inverted")
+      own = jax.random.fold_in(again, i)
+      ends.append(np.asarray(_invert(model, recipe, network.variables, *part, own)))
     images[name] = np.concatenate(ends).reshape(data.train.num_classes, settings.restarts, -1)
     host.advanced(title, recipe.steps * len(recipe.scales))
   return images

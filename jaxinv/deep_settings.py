@@ -132,17 +132,18 @@ def lesson_of(settings: DeepSettings, arm: DeepArm, num_train: int) -> Lesson:
 def check(settings: DeepSettings, data: TrainTest) -> None:
   """Raises InputError, with what to do, unless the settings make sense for the data set."""
   check_names([arm.name for arm in settings.arms])
-  for arm in (*settings.arms, settings.verifier):
+  called = [f"arm '{arm.name}'" for arm in settings.arms]
+  for arm, who in zip((*settings.arms, settings.verifier), (*called, "the verifier"), strict=True):
     for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
       if getattr(arm, what) not in known:
         raise InputError(
-          f"arm '{arm.name}': unknown {what} '{getattr(arm, what)}': choose from {', '.join(known)}"
+          f"{who}: unknown {what} '{getattr(arm, what)}': choose from {', '.join(known)}"
         )
     try:
       adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
       model_of(settings, arm, data)
     except InputError as error:
-      raise InputError(f"arm '{arm.name}': {error}") from None
+      raise InputError(f"{who}: {error}") from None
   attack = settings.attack
   try:
     adversary.check(attack.name, attack.radius, attack.steps)

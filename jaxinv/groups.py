@@ -302,9 +302,14 @@ def _load(store: Path | None, group: Group, host: Host) -> Result | None:
 
 
 def save_whole(path: Path, arrays: Result) -> None:
-  """Writes arrays, and last their SHA-256 beside them: they are finished when that is there."""
+  """Writes arrays, and last their digest beside them: they are finished when that is there."""
   files.write_npz(path, arrays)
-  files.write_text(path.with_suffix(".sha256"), files.sha256(path))
+  files.write_text(path.with_suffix(".sha256"), _digest(path))
+
+
+def _digest(path: Path) -> str:
+  """A file's SHA-256 and its name, so that none is taken for another."""
+  return f"{files.sha256(path)} {path.name}"
 
 
 def load_whole(path: Path, say: Callable[[str], None]) -> Result | None:
@@ -313,7 +318,7 @@ def load_whole(path: Path, say: Callable[[str], None]) -> Result | None:
   if not digest.exists():
     return None
   try:
-    if files.sha256(path) != digest.read_text():
+    if _digest(path) != digest.read_text():
       raise ValueError("it is not the file that was saved")
     return files.read_npz(path)
   except (OSError, ValueError) as error:

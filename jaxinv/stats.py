@@ -80,3 +80,25 @@ def paired_difference(
   difference = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
   difference = difference[np.isfinite(difference)]
   return bootstrap_intervals(difference[None], confidence)[0]
+
+
+def t_test(values: Float[np.ndarray, " s"], expected: float = 0.0) -> float:
+  """Student's two-sided test of a mean over seeds, for so few that a bootstrap is too sure of it.
+
+  Of two to four normal values a 95 % bootstrap interval misses the mean in 50 to 20 of 100 cases,
+  where this test at 5 % misses 5.
+
+  Args:
+    values: one a seed; those that are not finite are left out.
+    expected: the mean under the null hypothesis.
+
+  Returns:
+    The p-value; 1 where fewer than two values, or equal ones, say nothing of how they vary.
+  """
+  from scipy import stats
+
+  values = np.asarray(values, np.float64)
+  values = values[np.isfinite(values)]
+  if len(values) < 2 or np.ptp(values) == 0:
+    return 1.0
+  return float(stats.ttest_1samp(values, expected).pvalue)

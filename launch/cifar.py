@@ -163,7 +163,10 @@ def _main(argv: Sequence[str]) -> None:
   if FLAGS.time_widths:
     _time_widths(settings, data, place)
     return
-  config = results.configuration("launch.cifar", shared.values(FLAGS), joined(data))
+  # Bits depend on the groups, and these on the devices where no width is given: who goes on with a
+  # run elsewhere is told which it was.
+  values = shared.values(FLAGS) | {"width": deep_groups.width_of(settings, place.count)}
+  config = results.configuration("launch.cifar", values, joined(data))
   out_dir = Path(FLAGS.out_dir)
   open_together(out_dir, config, FLAGS.overwrite, place)
   groups = deep_groups.plan(settings, data, place.count)
@@ -205,8 +208,9 @@ def _main(argv: Sequence[str]) -> None:
 
 def _attack_words(attack: Attack, num_test: int) -> str:
   """How robust accuracy is measured."""
+  steps = "" if attack.name == "fgsm_rs" else f"{attack.steps} steps of "
   return (
-    f"{attack.restarts} restarts of {attack.steps} steps of {attack.name} within a radius of "
+    f"{attack.restarts} restarts of {steps}{attack.name} within a radius of "
     f"{attack.radius:g}; {min(attack.images or num_test, num_test)} of {num_test} were attacked"
   )
 
@@ -247,6 +251,8 @@ def _train_and_invert(
 
 
 def _settings() -> DeepSettings:
+  if FLAGS.jax_enable_x64:
+    raise InputError("--jax_enable_x64: networks are trained in float32, or --compute_dtype")
   arms = tuple(parse_network(text, "arm") for text in FLAGS.arm)
   refuse_twins([arm.name for arm in arms])
   for arm in arms:

@@ -382,6 +382,11 @@ def run(
   except (InputError, flags.Error) as error:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
+  except OSError as error:
+    # A disk that is full, a folder that may not be written any more.
+    where = f" {error.filename}" if error.filename else ""
+    print(f"error: cannot read or write{where} ({error.strerror or error})", file=sys.stderr)
+    return 1
   except (Stopped, KeyboardInterrupt) as stop:
     again = "goes on from there" if resumes else "starts anew"
     print(f"{str(stop) or 'stopped'}; the same command {again}", file=sys.stderr)

@@ -48,6 +48,8 @@ def parse_network(text: str, flag: str) -> DeepArm:
       f"{where}: an adversary and its radius go together: give adversary=pgd_l2 and "
       "adversary_radius=0.5, say, or neither"
     )
+  if adversary == "none" and "adversary_steps" in numbers:
+    raise InputError(f"{where}: adversary_steps needs an adversary, such as adversary=pgd_l2")
   static = {key: numbers.pop(key) for key in ("width_factor", "adversary_steps") if key in numbers}
   if "adversary_steps" in static:
     static["adversary_steps"] = int(static["adversary_steps"])

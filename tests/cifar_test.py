@@ -1,5 +1,6 @@
 """launch.cifar: files, resuming, bad input; what `deep_groups` and `deep_outcome` measure."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from jaxinv import deep_outcome, deep_recovery, draws, files, groups, nearest, results
+from jaxinv import cifar_files, deep_outcome, deep_recovery, draws, files, groups, nearest, results
 from jaxinv.deep_groups import TrainedNetwork, flatten, plan, unflatten
 from jaxinv.deep_settings import draw_masks, model_of
+from jaxinv.figures import cifar as figures
 from jaxinv.groups import Host
 from launch import cifar
 
@@ -189,6 +192,10 @@ def test_a_complete_run_is_not_replaced(ran, capsys):
     ("--batch_size=1000", "a batch of 1000"),
     ("--download", "needs no file"),
     ("--candidates=nan", "finite"),
+    ("--jax_enable_x64", "--jax_enable_x64: networks"),
+    ("--arm=a:adversary_steps=3", "--arm a: adversary_steps needs an adversary"),
+    ("--arm=a:width_factor=1e-9", "arm 'a': a width factor"),
+    ("--verifier=b:width_factor=1e-9", "the verifier: a width factor"),
   ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(argument, words, tmp_path, capsys, monkeypatch):
@@ -208,7 +215,7 @@ def test_trees_are_flattened_and_back():
   np.testing.assert_array_equal(again["params"]["head"]["kernel"], np.eye(2))
 
 
-def test_a_network_that_diverged_is_left_out_and_said(ran):
+def test_a_network_that_diverged_is_left_out_and_said(ran, tmp_path):
   """One of two seeds has a record that is not finite: its measures are NaN, the other's stand."""
   settings, data = _asked(ran)
   stored = files.read_npz(ran / "weights" / "plain.npz")
@@ -230,6 +237,19 @@ def test_a_network_that_diverged_is_left_out_and_said(ran):
   summary = deep_outcome.summarize(found)
   assert summary["plain"]["diverged"] == [1]
   assert summary["plain"]["pgd"]["verifier_accuracy"]["n"] == 1
+  cifar_files.write(tmp_path, found, {})
+  images = files.read_npz(tmp_path / "recovered" / "plain.npz")["pgd"]
+  assert np.isfinite(images[0]).all() and np.isnan(images[1]).all()  # As the weights' rows lie.
+  trained = [[network(0, False), network(1, True)], [judge]]
+  recovered = deep_recovery.recover_all(settings, data, groups_of, trained, None, Host())
+  found = deep_outcome.assemble(settings, data, groups_of, trained, recovered, Host())
+  cifar_files.write(tmp_path, found, {})
+  images = files.read_npz(tmp_path / "recovered" / "plain.npz")["pgd"]
+  assert np.isnan(images[0]).all() and np.isfinite(images[1]).all()
+  grid = figures.grid_figure(found, "pgd")
+  assert [axis.get_ylabel() for axis in grid.axes if axis.get_ylabel()][-1] == "plain, model 2"
+  (curve,) = figures.curves_figure(found).axes[0].lines
+  np.testing.assert_allclose(curve.get_ydata(), history["plain/train_accuracy"][1])
   nobody = [[network(0, False), network(1, False)], [judge]]
   found = deep_outcome.assemble(settings, data, groups_of, nobody, {}, Host())
   summary = deep_outcome.summarize(found)
@@ -243,6 +263,56 @@ def test_a_verifier_that_diverged_checks_nothing_and_is_named(tmp_path, capsys):
   assert cifar.main([*few, wild, f"--out_dir={tmp_path / 'out'}"]) == 1
   assert "the verifier diverged" in capsys.readouterr().err
   assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_run_of_other_groups_is_not_gone_on_with(tmp_path, capsys, monkeypatch):
+  """Fewer devices make smaller groups, whose networks differ in their last bits."""
+  out_dir = tmp_path / "out"
+  monkeypatch.setattr(cifar.shared.StopSignal, "__call__", lambda self: True)
+  assert _run(out_dir, "--width=2") == cifar.shared.STOPPED
+  assert _run(out_dir, "--width=1") == 1
+  assert "--width differs (2 there, 1 here)" in capsys.readouterr().err
+
+
+def test_an_arm_s_name_cannot_be_that_of_another_s_images(tmp_path):
+  few = [flag for flag in _SMALL if not flag.startswith("--arm=robust")]
+  other = "--arm=recovered-plain:width_factor=0.0625"
+  assert cifar.main([*few, other, f"--out_dir={tmp_path / 'out'}"]) == 0
+
+
+def test_images_are_shifted_where_they_are_not_mirrored(ran, tmp_path):
+  losses = []
+  for shift in (0, 1):
+    out_dir = tmp_path / str(shift)
+    assert _run(out_dir, "--noflip", f"--shift={shift}") == 0
+    losses.append(_metrics(out_dir)["plain", "0", "model", "train_loss"])
+  assert losses[0] != losses[1]
+
+
+def test_of_many_restarts_the_page_shows_the_first(tmp_path):
+  few = [flag for flag in _SMALL if not flag.startswith("--arm=robust")]
+  assert cifar.main([*few, "--restarts=60", f"--out_dir={tmp_path}"]) == 0
+  assert files.read_npz(tmp_path / "recovered" / "plain.npz")["pgd"].shape[2] == 60
+  with Image.open(tmp_path / "figures" / "restarts.png") as picture:
+    assert picture.width < 2000
+
+
+def test_a_disk_that_is_full_is_said_in_one_line(tmp_path, capsys, monkeypatch):
+  def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device", "recovered/plain.npz")
+
+  monkeypatch.setattr(files, "write_npz", full)
+  assert _run(tmp_path / "out") == 1
+  said = capsys.readouterr().err
+  assert said == "error: cannot read or write recovered/plain.npz (No space left on device)\n"
+
+
+def test_a_finished_group_is_not_taken_for_another(tmp_path):
+  said = []
+  groups.save_whole(tmp_path / "one.npz", {"x": np.ones(3)})
+  for end in (".npz", ".sha256"):
+    (tmp_path / f"one{end}").rename(tmp_path / f"other{end}")
+  assert groups.load_whole(tmp_path / "other.npz", said.append) is None and len(said) == 1
 
 
 @pytest.mark.parametrize("damage", ["half", "digest"])

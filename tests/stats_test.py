@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxinv.stats import Interval, bootstrap_intervals, paired_difference
+from jaxinv.stats import Interval, bootstrap_intervals, paired_difference, t_test
 
 
 def rng():
@@ -106,3 +106,17 @@ def test_pairs_with_a_diverged_seed_are_left_out():
 
 def test_no_pair_at_all_gives_no_interval():
   assert paired_difference(np.array([math.nan]), np.array([1.0])) == Interval(None, None, None, 0)
+
+
+def test_of_few_seeds_the_t_test_is_wrong_as_often_as_it_says():
+  """Where a bootstrap interval of as many misses the mean twice to ten times as often."""
+  noise = np.random.default_rng(0).standard_normal((2000, 3))
+  wrong = np.mean([t_test(values) <= 0.05 for values in noise])
+  assert 0.035 < wrong < 0.065
+  assert np.mean([t_test(values, -9.0) <= 0.05 for values in noise]) > 0.95
+
+
+def test_the_t_test_says_nothing_of_one_seed_or_of_equal_ones():
+  assert t_test(np.array([3.0])) == t_test(np.array([0.5, 0.5])) == 1.0
+  three = np.array([1.0, 2.0, np.nan, 4.0])
+  assert t_test(three) == t_test(three[[0, 1, 3]]) < 1

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxinv.deep_findings import DeepFound, Summary
+from jaxinv.deep_findings import DeepArmFound, DeepFound, Summary
 from jaxinv.figures.common import colour, new_figure
 
-# Of so many seeds the grid shows a row.
-_SEEDS = 2
+# Of so many seeds the grid shows a row, and of so many restarts a column.
+_SEEDS, _RESTARTS = 2, 8
 
 
 def grid_figure(found: DeepFound, inversion: str) -> Figure:
@@ -26,13 +26,12 @@ def grid_figure(found: DeepFound, inversion: str) -> Figure:
   rows: list[tuple[str, np.ndarray]] = [("a real image", _typical(found))]
   rows.append(("the start", found.starts[inversion]))
   for name, arm in found.arms.items():
-    images = arm.inverted[inversion].images[:_SEEDS, :, 0]
-    rows += [(f"{name}, model {seed + 1}", row) for seed, row in enumerate(images)]
+    rows += [(who, images[:, 0]) for who, images in _shown(name, arm, inversion)]
   return _image_grid(found, rows, found.names)
 
 
 def restarts_figure(found: DeepFound, inversion: str, label: int) -> Figure:
-  """Several recovered images of one class: restarts of the first models of each arm.
+  """Several recovered images of one class: the first restarts of the first models of each arm.
 
   Args:
     found: the experiment.
@@ -44,9 +43,8 @@ def restarts_figure(found: DeepFound, inversion: str, label: int) -> Figure:
   """
   rows = []
   for name, arm in found.arms.items():
-    images = arm.inverted[inversion].images[:_SEEDS, label]
-    rows += [(f"{name}, model {seed + 1}", row) for seed, row in enumerate(images)]
-  columns = [f"restart {i + 1}" for i in range(rows[0][1].shape[0])]
+    rows += [(who, images[label]) for who, images in _shown(name, arm, inversion)]
+  columns = [f"restart {i + 1}" for i in range(min(_RESTARTS, len(rows[0][1])))]
   return _image_grid(found, rows, columns)
 
 
@@ -115,7 +113,7 @@ def curves_figure(found: DeepFound) -> Figure:
   for axis, (curve, title) in zip(axes[0], titles.items(), strict=True):
     for i, (name, arm) in enumerate(found.arms.items()):
       values = arm.history[curve]
-      values = values[np.isfinite(values).all(1)]  # Without seeds that diverged.
+      values = values[np.isfinite(arm.measures[curve])]  # Without seeds that diverged.
       label = name if curve == "train_accuracy" else None
       axis.fill_between(arm.steps, values.min(0), values.max(0), color=colour(i), alpha=0.2, lw=0)
       axis.plot(arm.steps, values.mean(0), "o-", ms=3, color=colour(i), label=label)
@@ -151,6 +149,13 @@ def _dots(
   axis.set_yticks(range(len(names)), names)
   axis.set_ylim(len(names) - 0.5, -0.5)
   axis.set_xlim(-0.02, 1.02)
+
+
+def _shown(name: str, arm: DeepArmFound, inversion: str) -> list[tuple[str, np.ndarray]]:
+  """Names and images [k, r, p] of an arm's first models that did not diverge."""
+  inverted = arm.inverted[inversion]
+  pairs = zip(inverted.seeds[:_SEEDS], inverted.images, strict=False)
+  return [(f"{name}, model {seed + 1}", images) for seed, images in pairs]
 
 
 def _typical(found: DeepFound) -> np.ndarray:
