@@ -10,7 +10,7 @@ import numpy as np
 from jaxinv import adversary, inversion
 from jaxinv.convnets import make_convnet
 from jaxinv.deep import Lesson
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, named
 from jaxinv.inversion import Inversion
 from jaxinv.optimizers import OPTIMIZERS
 from jaxinv.schedules import SCHEDULES
@@ -132,23 +132,16 @@ def lesson_of(settings: DeepSettings, arm: DeepArm, num_train: int) -> Lesson:
 def check(settings: DeepSettings, data: TrainTest) -> None:
   """Raises InputError, with what to do, unless the settings make sense for the data set."""
   check_names([arm.name for arm in settings.arms])
-  called = [f"arm '{arm.name}'" for arm in settings.arms]
-  for arm, who in zip((*settings.arms, settings.verifier), (*called, "the verifier"), strict=True):
-    for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-      if getattr(arm, what) not in known:
-        raise InputError(
-          f"{who}: unknown {what} '{getattr(arm, what)}': choose from {', '.join(known)}"
-        )
-    try:
+  networks = {f"arm '{arm.name}'": arm for arm in settings.arms}
+  for who, arm in (networks | {"the verifier": settings.verifier}).items():
+    with named(who):
+      for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        if getattr(arm, what) not in known:
+          raise InputError(f"unknown {what} '{getattr(arm, what)}': choose from {', '.join(known)}")
       adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
       model_of(settings, arm, data)
-    except InputError as error:
-      raise InputError(f"{who}: {error}") from None
-  attack = settings.attack
-  try:
-    adversary.check(attack.name, attack.radius, attack.steps)
-  except InputError as error:
-    raise InputError(f"the attack: {error}") from None
+  with named("the attack"):
+    adversary.check(settings.attack.name, settings.attack.radius, settings.attack.steps)
   for recipe in settings.inversions.values():
     inversion.check(recipe, data.train.image_shape)
   if not settings.inversions:

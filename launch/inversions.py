@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxinv import inversion
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, named
 from jaxinv.inversion import INVERSIONS, STARTS, Inversion
 from launch.arms import Ranges, number, refuse_twins, split_arm
 
@@ -80,10 +80,8 @@ def parse_inversion(text: str, resolution: int) -> tuple[str, Inversion]:
   preset = INVERSIONS.get(name, INVERSIONS["pgd"])
   given = {key: _value(where, key, value) for key, value in values.items()}
   recipe = inversion.for_resolution(preset, resolution)._replace(**given)
-  try:
+  with named(where):
     inversion.check(recipe, (resolution, resolution))
-  except InputError as error:
-    raise InputError(f"{where}: {error}") from None
   return name, recipe
 
 
