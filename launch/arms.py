@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable, Container, Sequence
 
 from jaxinv.errors import InputError
-from jaxinv.optimizers import OPTIMIZERS
-from jaxinv.settings import Arm
+from jaxinv.experiments.settings import Arm
+from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.types import Hyper
 
 # Of each key: the numbers that make sense, and that in words.

@@ -26,16 +26,17 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from jaxinv import audit_report, files, results
-from jaxinv.auditing import audit
+from jaxinv.attacks.weights import ATTACKS
+from jaxinv.auditing import page as audit_report
+from jaxinv.auditing.audit import audit
+from jaxinv.auditing.findings import Audit, References
+from jaxinv.auditing.formats.read import read_weights
+from jaxinv.auditing.formats.stored import Stored
+from jaxinv.auditing.sources import LAYOUTS
 from jaxinv.data.folder import load_references
 from jaxinv.errors import InputError
-from jaxinv.findings import Audit, References
-from jaxinv.formats.read import read_weights
-from jaxinv.formats.stored import Stored
-from jaxinv.groups import Stopped
-from jaxinv.recover import ATTACKS
-from jaxinv.sources import LAYOUTS
+from jaxinv.experiments.groups import Stopped
+from jaxinv.runs import files, folder
 from launch import flags as shared
 from launch.progress import ProgressBar
 
@@ -120,7 +121,7 @@ def _main(argv: Sequence[str]) -> int:
   shape = _image_shape()
   _check_fail_on()
   out_dir = Path(FLAGS.out_dir)
-  results.check_folder(out_dir, FLAGS.overwrite)
+  folder.check_folder(out_dir, FLAGS.overwrite)
   models, others = _read_models()
   references = _references(shape)
   with ProgressBar(1, "images") as bar, shared.StopSignal() as stop:
@@ -144,12 +145,12 @@ def _main(argv: Sequence[str]) -> int:
       advanced=advanced,
     )
     bar.working("drawing")
-    config = results.configuration("launch.audit", shared.values(FLAGS), None)
+    config = folder.configuration("launch.audit", shared.values(FLAGS), None)
     config |= {"weights": [_described(path) for path in _paths()]}
-    results.open_folder(out_dir, config, FLAGS.overwrite, list(config["flags"]))
-    with results.working_in(out_dir):
+    folder.open_folder(out_dir, config, FLAGS.overwrite, list(config["flags"]))
+    with folder.working_in(out_dir):
       page = _write(out_dir, found, config, shlex.join(["python", "-m", "launch.audit", *argv]))
-      results.finish(out_dir, config)
+      folder.finish(out_dir, config)
   for line in audit_report.summary_lines(found):
     print(line)
   print(f"report: {page}")

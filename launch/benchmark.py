@@ -36,24 +36,28 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from jaxinv import (
-  benchmark,
-  draws,
-  experiment,
-  files,
-  gram,
-  memory,
-  peers,
-  report,
-  results,
-  timing,
-)
-from jaxinv.benchmark import GRAM, LOOP, ONE_BY_ONE, PRIMAL, Curves, Models, Sizes, Training
+from jaxinv.ensemble import memory, timing
+from jaxinv.ensemble import seeds as draws
 from jaxinv.errors import InputError
-from jaxinv.experiment import Lab
-from jaxinv.figures import benchmark as figures
-from jaxinv.figures.common import save
-from jaxinv.settings import Arm, Settings, used
+from jaxinv.experiments import experiment
+from jaxinv.experiments.benchmark import engines as benchmark
+from jaxinv.experiments.benchmark import figures, torch_peers
+from jaxinv.experiments.benchmark.engines import (
+  GRAM,
+  LOOP,
+  ONE_BY_ONE,
+  PRIMAL,
+  Curves,
+  Models,
+  Sizes,
+  Training,
+)
+from jaxinv.experiments.experiment import Lab
+from jaxinv.experiments.settings import Arm, Settings, used
+from jaxinv.runs import files, folder
+from jaxinv.runs import page as report
+from jaxinv.runs.figures import save
+from jaxinv.training import gram
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms
@@ -149,9 +153,9 @@ def _main(argv: Sequence[str]) -> None:
   dataset = shared.load_dataset(FLAGS)
   labs = _labs(arms, engines, lists, dataset)
   cells = _choose_widths(_cells(arms, engines, lists), labs)
-  config = results.configuration("launch.benchmark", shared.values(FLAGS), dataset)
+  config = folder.configuration("launch.benchmark", shared.values(FLAGS), dataset)
   out_dir = Path(FLAGS.out_dir)
-  results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
+  folder.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
   try:
     rows = _measure(cells, labs)
   except KeyboardInterrupt:
@@ -162,7 +166,7 @@ def _main(argv: Sequence[str]) -> None:
   verdict = [text.replace("**", "") for text in figures.verdict(rows)]
   files.write_text(out_dir / "verdict.txt", "\n\n".join(verdict) + "\n")
   page = _write_page(out_dir, rows, shlex.join(["python", "-m", "launch.benchmark", *argv]))
-  results.finish(out_dir, config)
+  folder.finish(out_dir, config)
   _print_table(rows)
   print("\n\n".join(verdict))
   print(f"report: {page}")
@@ -199,10 +203,10 @@ def _read_engines(arms: Sequence[Arm]) -> list[str]:
       raise InputError(f"--engine: unknown '{name}': choose from {GRAM}, {PRIMAL}, {LOOP}")
   if FLAGS.peers and jax.default_backend() != "cpu":
     print("PyTorch is not timed: its rows are of CPUs")
-  elif FLAGS.peers and not peers.installed():
+  elif FLAGS.peers and not torch_peers.installed():
     print("PyTorch is not timed: it is not installed (pip install .[peers])")
   elif FLAGS.peers:
-    engines += peers.PEERS
+    engines += torch_peers.PEERS
   if not any(_serves(engine, arm) for engine in engines for arm in arms):
     raise InputError("--engine: none of these can train any arm: give primal too")
   return engines
@@ -212,7 +216,7 @@ def _serves(engine: str, arm: Arm) -> bool:
   """Whether an engine can train an arm."""
   if engine == GRAM:
     return gram.serves(arm.optimizer, ())
-  return engine not in peers.PEERS or arm.optimizer in peers.OPTIMIZERS
+  return engine not in torch_peers.PEERS or arm.optimizer in torch_peers.OPTIMIZERS
 
 
 def _cells(
@@ -395,7 +399,7 @@ def _costs(row: Mapping[str, Any], sizes: Sizes, machine: Mapping[str, float]) -
   """What a step must compute and move, and the shares of the machine's rates that this is."""
   flops = benchmark.step_flops(row["engine"], sizes)
   # PyTorch's are always float32.
-  kind = np.float32 if row["engine"] in peers.PEERS else float
+  kind = np.float32 if row["engine"] in torch_peers.PEERS else float
   itemsize = jax.dtypes.canonicalize_dtype(kind).itemsize
   moved = benchmark.step_bytes(row["engine"], row["optimizer"], sizes, itemsize)
   return {

@@ -23,27 +23,21 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import (
-  cifar_files,
-  cifar_report,
-  cluster,
-  deep_groups,
-  deep_outcome,
-  deep_recovery,
-  deep_timing,
-  results,
-)
-from jaxinv.adversary import ADVERSARIES
+from jaxinv.attacks.inversion import INVERSIONS, Inversion
 from jaxinv.data.cifar10 import download_cifar10, load_cifar10
-from jaxinv.data.shapes import synthetic_shapes
 from jaxinv.data.splits import joined
-from jaxinv.deep_findings import DeepFound, Summary
-from jaxinv.deep_groups import DeepGroup, TrainedNetwork
-from jaxinv.deep_recovery import Recovered
-from jaxinv.deep_settings import DTYPES, Attack, DeepSettings, check
+from jaxinv.data.synthetic_shapes import synthetic_shapes
 from jaxinv.errors import InputError
-from jaxinv.groups import Host
-from jaxinv.inversion import INVERSIONS, Inversion
+from jaxinv.experiments.groups import Host
+from jaxinv.experiments.networks import files, outcome, recovery, timing
+from jaxinv.experiments.networks import page as cifar_report
+from jaxinv.experiments.networks import training as deep_groups
+from jaxinv.experiments.networks.findings import DeepFound, Summary
+from jaxinv.experiments.networks.recovery import Recovered
+from jaxinv.experiments.networks.settings import DTYPES, Attack, DeepSettings, check
+from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork
+from jaxinv.runs import folder, processes
+from jaxinv.training.adversary import ADVERSARIES
 from jaxinv.types import TrainTest
 from launch import flags as shared
 from launch.arms import refuse_twins
@@ -166,32 +160,32 @@ def _main(argv: Sequence[str]) -> None:
   # Bits depend on the groups, and these on the devices where no width is given: who goes on with a
   # run elsewhere is told which it was.
   values = shared.values(FLAGS) | {"width": deep_groups.width_of(settings, place.count)}
-  config = results.configuration("launch.cifar", values, joined(data))
+  config = folder.configuration("launch.cifar", values, joined(data))
   out_dir = Path(FLAGS.out_dir)
   open_together(out_dir, config, FLAGS.overwrite, place)
   groups = deep_groups.plan(settings, data, place.count)
   mine = groups[place.index :: place.count]
   work = _work(settings, groups if place.first else mine)
   with (
-    results.working_in(out_dir) if place.first else contextlib.nullcontext(),
+    folder.working_in(out_dir) if place.first else contextlib.nullcontext(),
     ProgressBar(work, "steps") as bar,
     shared.StopSignal() as stop,
   ):
     host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    store = out_dir / results.CHECKPOINTS
+    store = out_dir / folder.CHECKPOINTS
     if place.count > 1:
       _train_and_invert(settings, data, mine, store, host._replace(advanced=_unseen))
-      dead = cluster.meet(place)
+      dead = processes.meet(place)
       if not place.first:
         return
       for index in sorted(dead):
         bar.say(f"process {index} has died; what it left is done here")
     # Of what is finished, whoever did it, only the files are read.
     trained, recovered = _train_and_invert(settings, data, groups, store, host)
-    found = deep_outcome.assemble(settings, data, groups, trained, recovered, host)
+    found = outcome.assemble(settings, data, groups, trained, recovered, host)
     bar.working("drawing")
-    paired = deep_outcome.compare(found)
-    summary = cifar_files.write(out_dir, found, paired)
+    paired = outcome.compare(found)
+    summary = files.write(out_dir, found, paired)
     story = cifar_report.Story(
       found=found,
       summary=summary,
@@ -201,7 +195,7 @@ def _main(argv: Sequence[str]) -> None:
       command=shlex.join(["python", "-m", "launch.cifar", *argv]),
     )
     page = cifar_report.write_page(out_dir, story)
-    results.finish(out_dir, config)
+    folder.finish(out_dir, config)
   _print_summary(found, summary)
   print(f"report: {page}")
 
@@ -215,7 +209,7 @@ def _attack_words(attack: Attack, num_test: int) -> str:
   )
 
 
-def _time_widths(settings: DeepSettings, data: TrainTest, place: cluster.Place) -> None:
+def _time_widths(settings: DeepSettings, data: TrainTest, place: processes.Place) -> None:
   """Prints seconds a step and network of each arm, by width."""
   if place.count > 1:
     raise InputError("--time_widths measures one process: leave --distributed out")
@@ -225,7 +219,7 @@ def _time_widths(settings: DeepSettings, data: TrainTest, place: cluster.Place) 
       title = f"timing {arm.name}"
       bar.working(title)
       tick = partial(bar.advance, title, 1)
-      times = deep_timing.seconds_a_step(settings, data, arm, widths, lambda _, tick=tick: tick())
+      times = timing.seconds_a_step(settings, data, arm, widths, lambda _, tick=tick: tick())
       best = min(times, key=times.get)
       for width, seconds in times.items():
         mark = " (quickest)" if width == best and len(times) > 1 else ""
@@ -236,7 +230,7 @@ def _work(settings: DeepSettings, groups: Sequence[DeepGroup]) -> int:
   """Steps of training and of inverting, over all networks of the groups."""
   training = sum(deep_groups.num_steps(settings, group) * len(group.seeds) for group in groups)
   victims = sum(len(group.seeds) for group in groups if not group.is_verifier)
-  return training + victims * deep_recovery.num_steps(settings)
+  return training + victims * recovery.num_steps(settings)
 
 
 def _unseen(text: str, steps: int) -> None:
@@ -247,7 +241,7 @@ def _train_and_invert(
   settings: DeepSettings, data: TrainTest, groups: Sequence[DeepGroup], store: Path, host: Host
 ) -> tuple[list[list[TrainedNetwork]], Recovered]:
   trained = deep_groups.train_groups(settings, data, groups, store, host)
-  return trained, deep_recovery.recover_all(settings, data, groups, trained, store, host)
+  return trained, recovery.recover_all(settings, data, groups, trained, store, host)
 
 
 def _settings() -> DeepSettings:

@@ -18,11 +18,14 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import cluster, experiment, faces_report, outcome, pose, results
 from jaxinv.errors import InputError
-from jaxinv.figures.faces import clearest_and_most_varied
-from jaxinv.groups import Host, run_groups
-from jaxinv.settings import Settings
+from jaxinv.experiments import experiment, outcome
+from jaxinv.experiments.faces import page as faces_report
+from jaxinv.experiments.faces import pose
+from jaxinv.experiments.faces.figures import clearest_and_most_varied
+from jaxinv.experiments.groups import Host, run_groups
+from jaxinv.experiments.settings import Settings
+from jaxinv.runs import folder, processes
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms
@@ -105,7 +108,7 @@ def _main(argv: Sequence[str]) -> None:
   sweep = _sweep_settings(settings)
   groups = experiment.plan(lab, place.count)
   engines = experiment.describe(lab, groups)
-  config = results.configuration("launch.faces", shared.values(FLAGS), dataset)
+  config = folder.configuration("launch.faces", shared.values(FLAGS), dataset)
   config |= {"engines": engines}
   out_dir = Path(FLAGS.out_dir)
   open_together(out_dir, config, FLAGS.overwrite, place)
@@ -114,7 +117,7 @@ def _main(argv: Sequence[str]) -> None:
   if sweep and place.first:
     work += sweep.steps * sweep.num_seeds * len(FLAGS.pose_sweep)
   with (
-    results.working_in(out_dir) if place.first else contextlib.nullcontext(),
+    folder.working_in(out_dir) if place.first else contextlib.nullcontext(),
     ProgressBar(work, "run-steps") as bar,
     shared.StopSignal() as stop,
   ):
@@ -124,10 +127,10 @@ def _main(argv: Sequence[str]) -> None:
         f"{how['devices']} device{'s' * (how['devices'] > 1)}"
       )
     host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    store = out_dir / results.CHECKPOINTS
+    store = out_dir / folder.CHECKPOINTS
     if place.count > 1:
       run_groups(lab, mine, store, host._replace(advanced=lambda text, steps: None))
-      dead = cluster.meet(place)
+      dead = processes.meet(place)
       if not place.first:
         return
       for index in sorted(dead):
@@ -137,15 +140,15 @@ def _main(argv: Sequence[str]) -> None:
     poses = pose.sweep(sweep, _poses(), _posed, host) if sweep else None
     bar.working("measuring and drawing")
     found = outcome.assemble(lab, trained)
-    summary = results.write_outcome(out_dir, found)
+    summary = folder.write_outcome(out_dir, found)
     if poses:
-      results.write_pose(out_dir, poses)
+      folder.write_pose(out_dir, poses)
     command = shlex.join(["python", "-m", "launch.faces", *argv])
     story = faces_report.Story(
       dataset, found, summary, config, people, settings.arms, command, poses
     )
     page = faces_report.write_page(out_dir, story)
-    results.finish(out_dir, config)
+    folder.finish(out_dir, config)
   _print_summary(summary)
   print(f"report: {page}")
 

@@ -17,16 +17,17 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv import cluster, memory
+from jaxinv.attacks.weights import NORMALIZATIONS
 from jaxinv.data.att import download_att, load_att
-from jaxinv.data.synthetic import synthetic_faces
+from jaxinv.data.synthetic_faces import synthetic_faces
+from jaxinv.ensemble import memory
 from jaxinv.errors import InputError
-from jaxinv.groups import Stopped
-from jaxinv.losses import LOSSES
-from jaxinv.models import INITIALIZERS
-from jaxinv.optimizers import OPTIMIZERS
-from jaxinv.recover import NORMALIZATIONS
-from jaxinv.settings import ENGINES, Arm, Settings
+from jaxinv.experiments.groups import Stopped
+from jaxinv.experiments.settings import ENGINES, Arm, Settings
+from jaxinv.models.dense import INITIALIZERS
+from jaxinv.runs import processes
+from jaxinv.training.losses import LOSSES
+from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.types import Dataset, Hyper
 
 # Exit status of a run that a signal stopped; the same command goes on with it.
@@ -172,7 +173,7 @@ def define_distributed(f: flags.FlagValues) -> None:
   flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", 0, flag_values=f)
 
 
-def place(f: flags.FlagValues) -> cluster.Place:
+def place(f: flags.FlagValues) -> processes.Place:
   """Joins the other processes where --distributed says so; to be called before all else."""
   given = [
     name for name in ("coordinator", "num_processes", "process_id") if f[name].value is not None
@@ -180,7 +181,7 @@ def place(f: flags.FlagValues) -> cluster.Place:
   if given and not f.distributed:
     raise InputError(f"--{given[0]} is for several processes: give --distributed too")
   if not f.distributed:
-    return cluster.Place()
+    return processes.Place()
   if given and len(given) < 3:
     raise InputError(
       f"--distributed: only --{', --'.join(given)} is given: give all of --coordinator, "
@@ -192,7 +193,7 @@ def place(f: flags.FlagValues) -> cluster.Place:
     raise InputError(
       f"--process_id: {f.process_id} is none of {f.num_processes} processes, counted from 0"
     )
-  return cluster.join(f.coordinator, f.num_processes, f.process_id)
+  return processes.join(f.coordinator, f.num_processes, f.process_id)
 
 
 def _is_address(text: str) -> bool:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from jaxinv import cluster, results
+from jaxinv.runs import folder, processes
 from launch.flags import FREE
 
 
-def open_together(out_dir: Path, config: dict, overwrite: bool, place: cluster.Place) -> None:
+def open_together(out_dir: Path, config: dict, overwrite: bool, place: processes.Place) -> None:
   """Makes the folder ready by the first process, while the others wait for it.
 
   Args:
@@ -20,10 +20,10 @@ def open_together(out_dir: Path, config: dict, overwrite: bool, place: cluster.P
   """
   if place.first:
     try:
-      results.open_folder(out_dir, config, overwrite, FREE)
+      folder.open_folder(out_dir, config, overwrite, FREE)
     finally:
       # The others are let go even if the folder cannot be used: they then find it so.
-      cluster.meet(place)
+      processes.meet(place)
   else:
-    cluster.meet(place)
-    results.join_folder(out_dir, config, FREE)
+    processes.meet(place)
+    folder.join_folder(out_dir, config, FREE)

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jaxinv import inversion
+from jaxinv.attacks import inversion
+from jaxinv.attacks.inversion import INVERSIONS, STARTS, Inversion
 from jaxinv.errors import InputError, named
-from jaxinv.inversion import INVERSIONS, STARTS, Inversion
 from launch.arms import Ranges, number, refuse_twins, split_arm
 
 # The first two stand beside the inversions in summary.json. The others are arguments of

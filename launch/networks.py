@@ -1,11 +1,11 @@
 """The grammar of a network's way of training: `NAME:key=value,key=value`."""
 
-from jaxinv.adversary import ADVERSARIES
-from jaxinv.convnets import DESIGNS, NORMS
-from jaxinv.deep_settings import DeepArm
 from jaxinv.errors import InputError
-from jaxinv.optimizers import OPTIMIZERS
-from jaxinv.schedules import SCHEDULES
+from jaxinv.experiments.networks.settings import DeepArm
+from jaxinv.models.convnets import DESIGNS, NORMS
+from jaxinv.training.adversary import ADVERSARIES
+from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.training.schedules import SCHEDULES
 from jaxinv.types import Hyper, RobustHyper
 from launch.arms import number, refuse_momentum, split_arm
 

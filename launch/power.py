@@ -17,13 +17,14 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import experiment, files, results
-from jaxinv.defences import RELEASE
+from jaxinv.attacks.release import RELEASE
 from jaxinv.errors import InputError
-from jaxinv.figures.common import save
-from jaxinv.figures.power import power_figure
-from jaxinv.power import Power, first_step, measure_power, to_csv
-from jaxinv.settings import Settings, used
+from jaxinv.experiments import experiment
+from jaxinv.experiments.power.figures import power_figure
+from jaxinv.experiments.power.power import Power, first_step, measure_power, to_csv
+from jaxinv.experiments.settings import Settings, used
+from jaxinv.runs import files, folder
+from jaxinv.runs.figures import save
 from launch import flags as shared
 from launch.arms import parse_arms
 from launch.progress import ProgressBar
@@ -68,15 +69,15 @@ def _main() -> None:
   settings = _settings()
   dataset = shared.load_dataset(FLAGS)
   lab = experiment.make_lab(settings, dataset)
-  config = results.configuration("launch.power", shared.values(FLAGS), dataset)
+  config = folder.configuration("launch.power", shared.values(FLAGS), dataset)
   out_dir = Path(FLAGS.out_dir)
-  results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
+  folder.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
   work = settings.steps * settings.num_seeds * len(settings.arms)
-  with results.working_in(out_dir), ProgressBar(work, "run-steps") as bar:
+  with folder.working_in(out_dir), ProgressBar(work, "run-steps") as bar:
     power = measure_power(lab, FLAGS.alpha, bar.advance)
     files.write_text(out_dir / "power.csv", to_csv(power))
     figure = save(power_figure(power), out_dir / "figures" / "power.png")
-    results.finish(out_dir, config)
+    folder.finish(out_dir, config)
   _print_power(power)
   print(f"figure: {figure}")
 

@@ -21,11 +21,15 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv import experiment, results, study, study_files, study_report, study_story
 from jaxinv.errors import InputError
-from jaxinv.groups import Host
-from jaxinv.settings import Arm
-from jaxinv.study import Question
+from jaxinv.experiments import experiment
+from jaxinv.experiments.groups import Host
+from jaxinv.experiments.settings import Arm
+from jaxinv.experiments.study import files, study
+from jaxinv.experiments.study import page as study_report
+from jaxinv.experiments.study import story as study_story
+from jaxinv.experiments.study.study import Question
+from jaxinv.runs import folder
 from jaxinv.types import Dataset
 from launch import flags as shared
 from launch.arms import parse_arms, parse_grid
@@ -140,32 +144,32 @@ def _main(argv: Sequence[str]) -> None:
   question = _question()
   labs = study.make_labs(question, dataset)
   poses = _poses(question)
-  config = results.configuration("launch.study", shared.values(FLAGS), dataset)
+  config = folder.configuration("launch.study", shared.values(FLAGS), dataset)
   out_dir = Path(FLAGS.out_dir)
   groups = experiment.plan(labs.cells)
   config["engines"] = experiment.describe(labs.cells, groups)
-  results.open_folder(out_dir, config, FLAGS.overwrite, (*shared.FREE, *_READING))
+  folder.open_folder(out_dir, config, FLAGS.overwrite, (*shared.FREE, *_READING))
   work = study.run_steps(question)
   if poses:
     work += len(poses) * study.control_steps(_pose_question(question))
   with (
-    results.working_in(out_dir),
+    folder.working_in(out_dir),
     ProgressBar(work, "run-steps") as bar,
     shared.StopSignal() as stop,
   ):
     for name, how in config["engines"].items():
       bar.say(f"{name}: {how['engine']} engine, {how['groups']} x {how['width']} runs")
     host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    answer = study.answer(question, labs, out_dir / results.CHECKPOINTS, host)
+    answer = study.answer(question, labs, out_dir / folder.CHECKPOINTS, host)
     pose = study.against_pose(_pose_question(question), poses, _posed, host) if poses else None
     bar.working("writing and drawing")
-    summary = study_files.write_answer(out_dir, question, answer, dataset)
+    summary = files.write_answer(out_dir, question, answer, dataset)
     if pose:
-      study_files.write_pose(out_dir, pose)
+      files.write_pose(out_dir, pose)
     command = shlex.join(["python", "-m", "launch.study", *argv])
     story = study_story.Story(dataset, question, answer, summary, config, command, pose)
     page = study_report.write_page(out_dir, story)
-    results.finish(out_dir, config)
+    folder.finish(out_dir, config)
   for name, verdict in answer.verdicts.items():
     print(f"{name}: {verdict.label}. {verdict.text}")
   print(f"report: {page}")

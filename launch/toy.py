@@ -18,13 +18,15 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from jaxinv import files, results, toy_groups, toy_report
 from jaxinv.errors import InputError
-from jaxinv.groups import Host
-from jaxinv.outcome import summarize_arm
-from jaxinv.settings import Arm
-from jaxinv.toy import Settings, check, draw
-from jaxinv.toy_groups import Outcome
+from jaxinv.experiments.groups import Host
+from jaxinv.experiments.outcome import summarize_arm
+from jaxinv.experiments.settings import Arm
+from jaxinv.experiments.toy import groups
+from jaxinv.experiments.toy import page as toy_report
+from jaxinv.experiments.toy.groups import Outcome
+from jaxinv.experiments.toy.toy import Settings, check, draw
+from jaxinv.runs import files, folder
 from launch import flags as shared
 from launch.arms import parse_arms
 from launch.progress import ProgressBar
@@ -93,16 +95,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> None:
   settings = _settings()
   check(settings)
-  config = results.configuration("launch.toy", shared.values(FLAGS), None)
+  config = folder.configuration("launch.toy", shared.values(FLAGS), None)
   out_dir = Path(FLAGS.out_dir)
-  results.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
+  folder.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
   with (
-    results.working_in(out_dir),
+    folder.working_in(out_dir),
     ProgressBar(settings.steps * settings.num_seeds, "run-steps") as bar,
     shared.StopSignal() as stop,
   ):
     host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    outcome = toy_groups.run(settings, out_dir / results.CHECKPOINTS, host)
+    outcome = groups.run(settings, out_dir / folder.CHECKPOINTS, host)
     bar.working("measuring and drawing")
     summary = _write(out_dir, settings, outcome)
     first = draw(settings, [0])
@@ -110,7 +112,7 @@ def _main(argv: Sequence[str]) -> None:
     command = shlex.join(["python", "-m", "launch.toy", *argv])
     story = toy_report.Story(settings, outcome, summary, config, command, points, labels)
     page = toy_report.write_page(out_dir, story)
-    results.finish(out_dir, config)
+    folder.finish(out_dir, config)
   _print_summary(settings, outcome, summary)
   print(f"report: {page}")
 
@@ -178,7 +180,7 @@ def _write(out_dir: Path, settings: Settings, outcome: Outcome) -> dict:
     "class_means": np.array(settings.means, np.float32).T,
   }
   files.write_npz(out_dir / "trajectory.npz", arrays)
-  results.write_metrics(out_dir, {settings.arm.name: outcome.measures})
+  folder.write_metrics(out_dir, {settings.arm.name: outcome.measures})
   summary = {settings.arm.name: summarize_arm(outcome.measures, outcome.healthy)}
   files.write_json(out_dir / "summary.json", summary)
   return summary

@@ -23,24 +23,15 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from jaxinv import experiment, outcome  # noqa: E402
-from jaxinv.groups import Host, run_groups  # noqa: E402
-from jaxinv.settings import Arm, Settings  # noqa: E402
+from helpers import plant  # noqa: E402
+from jaxinv.experiments import experiment, outcome  # noqa: E402
+from jaxinv.experiments.groups import Host, run_groups  # noqa: E402
+from jaxinv.experiments.settings import Arm, Settings  # noqa: E402
 from jaxinv.types import Dataset, Hyper  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE / "jaxinv" / "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-
-
-def plant(num_classes=5, per_class=8, shape=(13, 11), noise=0.04, seed=0) -> Dataset:
-  """Images that are their class's mean plus noise, in [0, 1], the classes in no order."""
-  rng = np.random.default_rng(seed)
-  means = rng.uniform(0.2, 0.8, (num_classes, shape[0] * shape[1]))
-  labels = rng.permutation(np.repeat(np.arange(num_classes), per_class)).astype(np.int32)
-  inputs = means[labels] + noise * rng.standard_normal((len(labels), means.shape[1]))
-  names = tuple(f"s{i + 1}" for i in range(num_classes))
-  return Dataset(inputs.clip(0, 1).astype(np.float32), labels, num_classes, shape, names)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,236 @@
+"""From parameters to images: reshape and normalise, and attackers that hold more than weights.
+
+Every attack is a plain function of what the attacker holds (a `Release`) and the shape of an
+image; it returns one raw image a class, which `normalize` then scales to be looked at.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxinv.attacks.mi_face import mi_face
+from jaxinv.errors import InputError
+from jaxinv.models.params import Layer, class_weights, find_kernels, find_layers
+from jaxinv.types import Params, Release
+
+Attack = Callable[[Release, tuple[int, int]], jax.Array]
+
+
+def normalize(
+  image: Float[Array, "*s"], mode: str = "min-max", largest: float = 255.0
+) -> Float[Array, "*s"]:
+  """Scales one image, whatever its unit, to be looked at. Never NaN: a constant image gives zeros.
+
+  Args:
+    image: the values; those that are not finite count as 0.
+    mode: `min-max` maps the smallest value to 0 and the largest to `largest`; `max` multiplies so
+      that the largest magnitude becomes `largest`, and keeps the signs (the article's toy).
+    largest: the largest value of the data.
+
+  Returns:
+    The scaled image, in 0 .. largest, or for `max` in -largest .. largest.
+
+  Raises:
+    InputError: the mode is unknown.
+  """
+  if mode not in NORMALIZATIONS:
+    raise InputError(f"unknown normalisation '{mode}': choose from {', '.join(NORMALIZATIONS)}")
+  # Halved, so that the difference of two finite values is finite too.
+  image = 0.5 * jnp.where(jnp.isfinite(image), image, 0.0)
+  low = image.min() if mode == "min-max" else 0.0
+  span = image.max() - low if mode == "min-max" else jnp.abs(image).max()
+  return jnp.where(span > 0, (image - low) / jnp.where(span > 0, span, 1.0), 0.0) * largest
+
+
+NORMALIZATIONS = ("min-max", "max")
+
+
+def units(params: Params, image_shape: tuple[int, int]) -> Float[Array, "u h w"]:
+  """The first layer's units as raw images, one each: what a hidden unit looks for.
+
+  Args:
+    params: parameters of one model.
+    image_shape: (h, w) with h * w features.
+
+  Returns:
+    One image a unit of the first layer.
+
+  Raises:
+    InputError: no kernel takes images of this shape.
+  """
+  first = find_kernels(params, image_shape[0] * image_shape[1])[0]
+  return jnp.asarray(first).T.reshape(-1, *image_shape)
+
+
+def reshape(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+  """The article's inversion: one class's weights, reshaped into an image.
+
+  The attacker holds the weights alone.
+
+  Args:
+    release: needs `params`.
+    image_shape: (h, w) with h * w = p.
+
+  Returns:
+    One raw image a class.
+
+  Raises:
+    InputError: no kernel takes images of this shape.
+  """
+  return _as_images(release.params, image_shape)
+
+
+def init_diff(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+  """The same of W - W0: only what training put there.
+
+  The attacker knows the initial weights too, as whoever fine-tunes a published model does, or who
+  knows the seed.
+
+  Args:
+    release: needs `params` and `init_params`.
+    image_shape: (h, w) with h * w = p.
+
+  Returns:
+    One raw image a class.
+
+  Raises:
+    InputError: no initial weights, or no kernel takes images of this shape.
+  """
+  if release.init_params is None:
+    raise InputError("init_diff needs the initial weights: give init_params")
+  return _as_images(release.params, image_shape) - _as_images(release.init_params, image_shape)
+
+
+def seed_mean(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+  """The weights averaged over seeds: initial values cancel as 1 / sqrt(s), what is learned stays.
+
+  The attacker holds several models trained on the same people.
+
+  Args:
+    release: needs `peers`.
+    image_shape: (h, w) with h * w = p.
+
+  Returns:
+    One raw image a class.
+
+  Raises:
+    InputError: no peers, or no kernel takes images of this shape.
+  """
+  if release.peers is None:
+    raise InputError("seed_mean needs several models: give peers")
+  return jax.vmap(lambda params: _as_images(params, image_shape))(release.peers).mean(0)
+
+
+def class_centred(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+  """The weights less their mean over the classes.
+
+  Softmax does not see what all classes share, and its residuals sum to zero over the classes:
+  training leaves that mean where it started, so it tells of the initial weights alone. Under other
+  losses it is also what all faces have in common. The attacker holds the weights alone.
+
+  Args:
+    release: needs `params`.
+    image_shape: (h, w) with h * w = p.
+
+  Returns:
+    One raw image a class; their sum over classes is zero.
+
+  Raises:
+    InputError: no kernel takes images of this shape.
+  """
+  images = _as_images(release.params, image_shape)
+  return images - images.mean(0, keepdims=True)
+
+
+def update_ratio(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+  """What a class's weights changed by between two releases, over what its bias changed by.
+
+  A gradient step adds sum_i r_ik x_i to the weights of class k and sum_i r_ik to its bias, with
+  r_ik the residual of example x_i times minus the learning rate: the ratio is exactly a weighted
+  mean of the examples, whatever the rate, though weights may be negative. So it is after many
+  steps of SGD, with momentum or without, but not with weight decay or Adam. Where residuals cancel
+  and the bias hardly changed, the mean's weights are large, and rounding shows. The ratio is that
+  of Phong et al. 2018, "Privacy-preserving deep learning via additively homomorphic encryption".
+
+  Args:
+    release: needs `params` and `previous_params`, of a linear model with a bias.
+    image_shape: (h, w) with h * w = p.
+
+  Returns:
+    One raw image a class, in the unit of the examples; zeros where the bias did not change.
+
+  Raises:
+    InputError: no previous parameters, no bias, hidden layers, or no kernel takes images of this
+      shape.
+  """
+  if release.previous_params is None:
+    raise InputError("update_ratio needs two releases: give previous_params")
+  new = _only_layer(release.params, image_shape)
+  old = _only_layer(release.previous_params, image_shape, new.kernel.shape[1])
+  kernel = (jnp.asarray(new.kernel) - old.kernel).T
+  bias = (jnp.asarray(new.bias) - old.bias)[:, None]
+  ratio = kernel / jnp.where(bias == 0, 1.0, bias)
+  images = jnp.where((bias != 0) & jnp.isfinite(ratio), ratio, 0.0)
+  return images.reshape(-1, *image_shape)
+
+
+def _only_layer(
+  params: Params, image_shape: tuple[int, int], num_classes: int | None = None
+) -> Layer:
+  """The layer of a linear model with a bias."""
+  layer, *others = find_layers(params, image_shape[0] * image_shape[1], num_classes)
+  if others:
+    raise InputError(f"update_ratio is for linear models: this one has {1 + len(others)} layers")
+  if layer.bias is None:
+    raise InputError("update_ratio needs a bias beside the kernel, one value a class")
+  return layer
+
+
+def _as_images(params: Params, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+  return class_weights(params, image_shape[0] * image_shape[1]).reshape(-1, *image_shape)
+
+
+ATTACKS: dict[str, Attack] = {
+  "reshape": reshape,
+  "init_diff": init_diff,
+  "seed_mean": seed_mean,
+  "class_centred": class_centred,
+  "update_ratio": update_ratio,
+  "mi_face": mi_face,
+}
+
+# What the attacker must hold, by attack.
+KNOWLEDGE: dict[str, str] = {
+  "reshape": "weights",
+  "init_diff": "weights and initial weights",
+  "seed_mean": "several models",
+  "class_centred": "weights",
+  "update_ratio": "two releases",
+  "mi_face": "weights",
+}
+
+
+def recover(
+  attack: str, release: Release, image_shape: tuple[int, int], mode: str = "min-max", largest=255.0
+) -> Float[Array, "k h w"]:
+  """Runs an attack by name and normalises each image.
+
+  Args:
+    attack: a name in `ATTACKS`.
+    release: what the attacker holds.
+    image_shape: (h, w) in pixels.
+    mode: how to normalise, see `normalize`.
+    largest: the largest value of the data.
+
+  Returns:
+    One image a class, in 0..255 unless said otherwise.
+
+  Raises:
+    InputError: the attack is unknown or lacks what it needs.
+  """
+  if attack not in ATTACKS:
+    raise InputError(f"unknown attack '{attack}': choose from {', '.join(ATTACKS)}")
+  images = ATTACKS[attack](release, image_shape)
+  return jax.vmap(lambda image: normalize(image, mode, largest))(images)

@@ -1,0 +1,295 @@
+"""The verdict of an audit in words made of its numbers, the same on every page and console."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxinv.attacks.weights import KNOWLEDGE
+from jaxinv.auditing.figures import plural, two_digits
+from jaxinv.auditing.findings import Audit, Finding
+from jaxinv.auditing.sources import is_memory
+
+# How the images that the verdict is on are called.
+WORDS = {"class": "class image", "unit": "unit"}
+
+_MOST_LINES, _MOST_NOTES = 20, 6  # Findings and notes told of on the console.
+
+
+def verdict(audit: Audit) -> list[str]:
+  """The verdict in a few sentences, made of the numbers; the first says the most.
+
+  Args:
+    audit: what was found.
+
+  Returns:
+    Sentences in plain text.
+  """
+  structured, matched = _tallies(audit, "structured"), _tallies(audit, "matched")
+  if not structured:
+    return _nothing_to_judge(audit)
+  if audit.match:
+    return [
+      *_shown(audit, matched),
+      f"Image-like structure is in {_listed(tally.text for tally in structured)}.",
+      *_beside(audit),
+    ]
+  unlike = f"none resembles any of {_whom(audit)} beyond chance" if audit.references else ""
+  if audit.structure:
+    counts = _listed(tally.text for tally in structured)
+    rest = f", but {unlike}" if unlike else "; no reference images were given, so whose it is was "
+    rest += "" if unlike else "not asked"
+    first = f"The weights hold image-like structure in {counts}{rest}."
+    return [first, _seen_with(structured), *_beside(audit)]
+  rest = f", and {unlike}" if unlike else ""
+  return [
+    f"No structure was found: {_subject(structured, 'look')} like an image, not like noise{rest}.",
+    "That is no proof that there is none: see what was assumed and what was not looked at.",
+  ]
+
+
+def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
+  """Whom the weights show, one by one or all together."""
+  head = f"The weights show {'people' if audit.references.grouped else 'reference images'}"
+  sentences = []
+  if any(tally.flagged for tally in matched):
+    sentences = [
+      f"{head}: {_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance.",
+      f"They show {_people_seen(audit, matched)}. {_seen_with(matched)}",
+    ]
+  if attack := audit.identifying:
+    num = len(audit.references.people)
+    own = round(audit.measures[attack]["identification"] * num)
+    needs = KNOWLEDGE.get(attack, "more than the weights")
+    needs = "the weights alone" if needs == "weights" else needs
+    verb = "is" if own == 1 else "are"
+    text = (
+      f"{own} of {num} class images {verb} closest to the references of their own class, where "
+      f"chance makes that 1 of {num} ({attack}, which needs {needs})."
+    )
+    sentences.append(text if sentences else f"{head}: {text}")
+  return sentences
+
+
+def _nothing_to_judge(audit: Audit) -> list[str]:
+  first = f"Nothing was looked at: no tensor fits images of {size_of(audit)}."
+  if audit.findings:
+    first = (
+      "No image of a class or unit was looked at: only filters of convolutions fit images of "
+      f"{size_of(audit)}, and filters show nobody."
+    )
+  return [first, "That is no proof that the weights show nothing: see what was not looked at."]
+
+
+def size_of(audit: Audit) -> str:
+  """The size of an image: `112 x 92 pixels, 1 channel`."""
+  height, width, channels = audit.image_shape
+  return f"{height} x {width} pixels, {count(channels, 'channel')}"
+
+
+class _Tally(NamedTuple):
+  """Of the class images, or of the units, how many an attack shows to be something.
+
+  Attributes:
+    what: `class` or `unit`.
+    attack: the one that shows the most.
+    flagged: how many it shows.
+    num: of how many.
+    findings: whose they are.
+    plain: of the attacks that take the weights alone the best, and how many it shows.
+  """
+
+  what: str
+  attack: str
+  flagged: int
+  num: int
+  findings: Sequence[Finding]
+  plain: tuple[str, int] | None
+
+  @property
+  def text(self) -> str:
+    return f"{self.flagged} of {count(self.num, WORDS[self.what])}"
+
+  @property
+  def needs(self) -> str:
+    return KNOWLEDGE.get(self.attack, "more than the weights")
+
+
+def _tallies(audit: Audit, flag: str) -> list[_Tally]:
+  """For class images and for units, the attack that shows the most; the first of equals."""
+  tallies, findings = [], _of_the_model(audit, flag)
+  for what in WORDS:
+    by_attack = defaultdict(list)
+    for finding in findings:
+      if finding.what == what:
+        by_attack[finding.attack].append(finding)
+    if not by_attack:
+      continue
+    totals = {a: sum(flagged(f, flag) or 0 for f in some) for a, some in by_attack.items()}
+    best = max(totals, key=totals.__getitem__)
+    alone = [(a, total) for a, total in totals.items() if KNOWLEDGE.get(a) == "weights"]
+    plain = max(alone, key=lambda one: one[1], default=None)
+    num = sum(len(finding.morans_i) for finding in by_attack[best])
+    tallies.append(_Tally(what, best, totals[best], num, by_attack[best], plain))
+  return tallies
+
+
+def _of_the_model(audit: Audit, flag: str) -> list[Finding]:
+  """Findings but those in an optimiser's memories, unless only these show something."""
+  model = [it for it in audit.findings if not is_memory(it.source)]
+  shows = any(flagged(it, flag) for it in model if it.what in WORDS)
+  return model if model and (shows or not _in_memories(audit)) else list(audit.findings)
+
+
+def _in_memories(audit: Audit) -> set[str]:
+  """The tensors of an optimiser's memories that show structure."""
+  return {it.source for it in audit.findings if is_memory(it.source) and flagged(it, "structured")}
+
+
+def _beside(audit: Audit) -> list[str]:
+  """What the file shows beside the weights."""
+  tensors = _in_memories(audit)
+  if not tensors or all(is_memory(it.source) for it in audit.findings):
+    return []
+  held = count(len(tensors), "tensor")
+  return [
+    f"What the optimiser remembers ({held} in the file) shows images too: release none of it."
+  ]
+
+
+def flagged(finding: Finding, flag: str) -> int | None:
+  """How many images have a flag, `structured` or `matched`; None where that was not asked."""
+  flags = getattr(finding, flag)
+  return None if flags is None else int(flags.sum())
+
+
+def _subject(tallies: Sequence[_Tally], verb: str) -> str:
+  """The counts, with a verb that agrees with them."""
+  one = len(tallies) == 1 and tallies[0].flagged == 1
+  return f"{_listed(tally.text for tally in tallies)} {verb}{'s' if one else ''}"
+
+
+def _seen_with(tallies: Sequence[_Tally]) -> str:
+  """What an attacker must hold to see it."""
+  shown = [tally for tally in tallies if tally.flagged]
+  if {tally.needs for tally in shown} == {"weights"}:
+    attacks = _listed(dict.fromkeys(tally.attack for tally in shown))
+    return f"An attacker sees this with the weights alone ({attacks})."
+  parts = []
+  for tally in shown:
+    needs = "the weights alone" if tally.needs == "weights" else tally.needs
+    of = f"of the {WORDS[tally.what]}s " if len(shown) > 1 else ""
+    text = f"{of}with {needs} ({tally.attack})"
+    if tally.needs != "weights" and tally.plain:
+      text += f", where the weights alone show {tally.plain[1]} ({tally.plain[0]})"
+    parts.append(text)
+  return f"An attacker sees this {_listed(parts)}."
+
+
+def _people_seen(audit: Audit, tallies: Sequence[_Tally]) -> str:
+  """How many different people there are to be seen."""
+  found = [f for tally in tallies for f in tally.findings if f.match is not None]
+  seen = {int(i) for f in found for i in f.match.person[f.matched]}
+  return f"{len(seen)} different {_people(audit, len(seen))}"
+
+
+def _whom(audit: Audit) -> str:
+  num = len(audit.references.people)
+  return f"the {num} reference {_people(audit, num)}"
+
+
+def _people(audit: Audit, num: int) -> str:
+  one, more = ("person", "people") if audit.references.grouped else ("image", "images")
+  return one if num == 1 else more
+
+
+def meaning_of_alpha(audit: Audit) -> str:
+  """What the flags promise, in a sentence or two."""
+  share = f"{100 * audit.alpha:g} %"
+  return (
+    f"At alpha = {audit.alpha:g}, at most {share} of the images in which something is found are so "
+    "by chance, on average; and were there nothing in any of them, the probability of finding "
+    f"something even in one would be at most {share}."
+  )
+
+
+def coverage(audit: Audit) -> str:
+  """How much of the weights was looked at."""
+  left = [tensor for tensor in audit.tensors if tensor.use == "none"]
+  total, unseen = (sum(values_of(t.shape) for t in some) for some in (audit.tensors, left))
+  tensors = f"{count(len(audit.tensors), 'tensor')} ({count(total, 'value')})"
+  if not left:
+    return f"Of {tensors} none was left out."
+  if len(left) == len(audit.tensors):
+    return f"Of {tensors} none was looked at."
+  share = 100 * unseen / max(total, 1)
+  if share < 1:
+    share_text = "less than 1 %"
+  else:
+    share_text = "more than 99 %" if share > 99 else f"{share:.0f} %"
+  return f"Of {tensors}, {len(left):,} with {share_text} of the values were not looked at."
+
+
+def values_of(shape: Sequence[int]) -> int:
+  """How many values a tensor of this shape has."""
+  return int(np.prod(shape, dtype=object)) if shape else 1
+
+
+def count(number: int, word: str) -> str:
+  """A number with its noun: `1 unit`, `1,024 units`."""
+  return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def _listed(words: Iterable[str]) -> str:
+  """`a`, `a and b`, `a, b and c`."""
+  *most, last = words
+  return f"{', '.join(most)} and {last}" if most else last
+
+
+def telling(findings: Sequence[Finding], most: int) -> list[Finding]:
+  """The findings that tell the most where there are many, in the order they came in.
+
+  Args:
+    findings: of one audit.
+    most: how many at most.
+
+  Returns:
+    Those of the verdict before filters; of these, with more matches, then more structure first.
+  """
+
+  def key(place: int) -> tuple:
+    finding = findings[place]
+    found = (flagged(finding, "matched") or 0, flagged(finding, "structured"))
+    return finding.what == "filter", *(-number for number in found)
+
+  chosen = sorted(range(len(findings)), key=key)[:most]
+  return [findings[place] for place in sorted(chosen)]
+
+
+def summary_lines(audit: Audit) -> list[str]:
+  """What the command prints at its end: the verdict, what was assumed, and a line a finding.
+
+  Args:
+    audit: what was found.
+
+  Returns:
+    Lines.
+  """
+  notes = [f"note: {note}" for note in dict.fromkeys(audit.notes)]
+  if len(notes) > _MOST_NOTES:
+    notes[_MOST_NOTES:] = [f"{count(len(notes) - _MOST_NOTES, 'note')} more in audit.json"]
+  lines = [*verdict(audit), coverage(audit), *notes]
+  shown = telling(audit.findings, _MOST_LINES)
+  for finding in shown:
+    num = len(finding.morans_i)
+    counts = [f"{flagged(finding, 'structured')} structured"]
+    if finding.matched is not None:
+      counts.append(f"{flagged(finding, 'matched')} single out a person")
+    median = f"median Moran's I {two_digits(np.median(finding.morans_i))}"
+    what = finding.what if num == 1 else plural(finding.what)
+    counted = f"{num:,} {what}: {', '.join([*counts, median])}"
+    lines.append(f"  {finding.source}  {finding.attack}  {counted}")
+  if len(shown) < len(audit.findings):
+    lines.append(f"  and {count(len(audit.findings) - len(shown), 'finding')} more in audit.json")
+  return lines

@@ -1,0 +1,1 @@
+"""launch.benchmark: speed and memory."""

@@ -1,0 +1,1 @@
+"""launch.faces: arms x seeds on faces."""

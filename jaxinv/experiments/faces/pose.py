@@ -1,0 +1,101 @@
+"""Recovery against pose: the article's remark, that pose blurs the average, as an experiment."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxinv.data import splits
+from jaxinv.experiments import experiment
+from jaxinv.experiments.experiment import Lab
+from jaxinv.experiments.groups import Host, run_groups
+from jaxinv.experiments.leakage import Look
+from jaxinv.experiments.settings import Settings
+from jaxinv.metrics import images as metrics
+from jaxinv.types import Dataset
+
+
+class PoseSweep(NamedTuple):
+  """What came of one arm at several scales of pose.
+
+  Attributes:
+    poses: the scales.
+    to_average: mean over people of the correlation of the recovered face with the class average,
+      both as differences from the mean of all people; a value for each scale and seed.
+    to_photograph: the same with each single training photograph, averaged.
+    averages: the watched person's class average at each scale, in 0..255.
+    recovered: the same person, recovered by `reshape`.
+  """
+
+  poses: tuple[float, ...]
+  to_average: Float[np.ndarray, "j s"]
+  to_photograph: Float[np.ndarray, "j s"]
+  averages: Float[np.ndarray, "j h w"]
+  recovered: Float[np.ndarray, "j h w"]
+
+
+def sweep(
+  settings: Settings,
+  poses: Sequence[float],
+  make_dataset: Callable[[float], Dataset],
+  host: Host,
+) -> PoseSweep:
+  """Trains the first arm on data of every scale of pose, with one compiled program.
+
+  Args:
+    settings: of the experiment; its first arm is used.
+    poses: the scales.
+    make_dataset: from a scale to data, always of the same shape.
+    host: progress, messages, when to stop.
+
+  Returns:
+    The sweep.
+
+  Raises:
+    Stopped: the host asked for it. Nothing of a sweep is kept: it starts anew.
+  """
+  datasets = [make_dataset(pose) for pose in poses]
+  settings = replace(settings, arms=settings.arms[:1], save_seeds=settings.num_seeds)
+  lab = experiment.make_lab(settings, datasets[0])
+  rows = []
+  for pose, dataset in zip(poses, datasets, strict=True):
+    here = experiment.with_data(lab, dataset)
+    told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
+    results = run_groups(here, experiment.plan(here), None, told)
+    rows.append(_score(here, np.concatenate([r["images/reshape"] for r in results])))
+  return PoseSweep(tuple(poses), *(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _score(lab: Lab, images: Float[np.ndarray, "s k h w"]):
+  """One scale's correlations, a value a seed, and the watched person's pictures."""
+  data = experiment.split_of(lab, range(lab.settings.num_seeds))
+  scores = [
+    _one_seed(lab.look, jnp.asarray(x), data.inputs, data.labels, t)
+    for x, t in zip(images, data.train, strict=True)
+  ]
+  to_average, to_photograph, averages = map(np.stack, zip(*jax.device_get(scores), strict=True))
+  watch = lab.settings.watch
+  return to_average, to_photograph, averages[0, watch], images[0, watch]
+
+
+@partial(jax.jit, static_argnames="look")
+def _one_seed(
+  look: Look,
+  images: Float[Array, "k h w"],
+  inputs: Float[Array, "n p"],
+  labels: Int[Array, " n"],
+  train: Int[Array, " m"],
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, "k h w"]]:
+  """One seed's two correlations, and its class averages in 0..255."""
+  means = splits.class_means(inputs, labels, train, look.num_classes).reshape(images.shape)
+  everyone = means.mean(0, keepdims=True)
+  photographs = inputs[train].reshape(-1, *look.image_shape) - everyone
+  to_average = jnp.diagonal(metrics.correlations(images, means - everyone)).mean()
+  scores = metrics.correlations(images, photographs)
+  to_photograph = scores[labels[train], jnp.arange(len(train))].mean()
+  return to_average, to_photograph, 255 * means

@@ -1,0 +1,1 @@
+"""launch.cifar: deep networks, inverted."""

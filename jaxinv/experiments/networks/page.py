@@ -1,0 +1,149 @@
+"""The page of inverted networks: what was found, in words, figures and tables."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from jaxinv.experiments.networks import figures
+from jaxinv.experiments.networks import words as story_of
+from jaxinv.experiments.networks.words import Story
+from jaxinv.runs.figures import save
+from jaxinv.runs.page import Picture, Section, run_section, write_report
+
+__all__ = ["Story", "write_page"]
+
+_TITLE = "Robust or private: networks inverted"
+_CIFAR = (
+  "The photographs are a part of CIFAR-10: credit A. Krizhevsky, Learning Multiple Layers of "
+  "Features from Tiny Images, 2009."
+)
+_GRID = (
+  "Above, a real image of each class (the test image nearest to the class's mean), and where the "
+  "inversion starts. Below, what is recovered from networks that differ in their seed only: the "
+  "first restart of each class, none of them chosen."
+)
+_MEMORY = (
+  "A recovered horse is like some horse that was trained on: that shows nothing, for every good "
+  "picture of a horse is. So each network was trained on a random half of the candidate images of "
+  "each class. Where it remembers none of them, a recovered image's nearest candidate is one that "
+  "was trained on half of the time. The p-values deal out anew who was trained on, for all "
+  "networks together, and they decide. The figure's intervals take seeds for independent, which "
+  "complementary halves are not: they show how much networks differ."
+)
+_CONTROLS = (
+  "Controls: where an inversion starts, nothing was recovered yet, and the verifier should name no "
+  "more than chance; real test images are what it can do at best. Bootstrap intervals of so few "
+  "networks are too narrow; whether something lies above chance, or two arms differ, is said by "
+  "Student's t at 5 %."
+)
+_ROBUST = "Robust accuracy is the share of test images that withstand {attack}."
+
+
+# From a name, a figure and a caption to a picture that is saved.
+_Album = Callable[[str, Figure, str], Picture]
+
+
+def _picture(folder: Path, name: str, figure: Figure, caption: str) -> Picture:
+  return Picture(save(figure, folder / f"{name}.png"), caption)
+
+
+def write_page(out_dir: Path, story: Story) -> Path:
+  """Draws the figures into `out_dir/figures` and writes `out_dir/report.html`.
+
+  Args:
+    out_dir: the run's folder.
+    story: what to tell.
+
+  Returns:
+    The page's path.
+  """
+  living, picture = story_of.with_survivors(story), partial(_picture, out_dir / "figures")
+  sections = []
+  if living.found.arms:
+    sections = [
+      _grids(living, picture),
+      _recognition(living, picture),
+      _memory(living, picture),
+      _networks(living, picture),
+      _kernels(living, picture),
+      Section(
+        "What part two claims, and what was measured", tables=[story_of.claims_table(living)]
+      ),
+      _everything(living, picture),
+    ]
+  return write_report(
+    out_dir / "report.html", _TITLE, story_of.lead(story), [*sections, _run(story)]
+  )
+
+
+def _grids(story: Story, picture: _Album) -> Section:
+  found = story.found
+  inversion = figures.inversions(found)[0]
+  bird = found.names.index("bird") if "bird" in found.names else 0
+  caption = f"Recovered by {inversion}, one image a class."
+  several = f"Several restarts of {inversion}: {found.names[bird]}."
+  pictures = [
+    picture("grid", figures.grid_figure(found, inversion), caption),
+    picture("restarts", figures.restarts_figure(found, inversion, bird), several),
+  ]
+  return Section("What each network takes for a class", [_GRID], pictures)
+
+
+def _recognition(story: Story, picture: _Album) -> Section:
+  figure = figures.recognition_figure(story.found, story.summary)
+  paired = [story_of.paired_table(story)] if story.paired else []
+  tables = [story_of.recognition_table(story), *paired]
+  tables += [story_of.class_table(story.found), story_of.control_table(story.found)]
+  return Section(
+    "Does somebody else recognise it?",
+    [*story_of.recognised(story), _CONTROLS],
+    [picture("recognition", figure, "Means over seeds with 95 % bootstrap intervals.")],
+    tables,
+  )
+
+
+def _memory(story: Story, picture: _Album) -> Section:
+  found = story.found
+  arm, inversion = list(found.arms)[-1], figures.inversions(found)[0]
+  candidates = "Candidates: images of which each network was trained on a random half."
+  cosines = f"{arm}, first network, {inversion}: below each real image the cosine of last features."
+  pictures = [
+    picture("memorisation", figures.memorisation_figure(found, story.summary), candidates),
+    picture("neighbours", figures.neighbours_figure(found, arm, inversion), cosines),
+  ]
+  return Section("Is it memory?", [_MEMORY], pictures, [story_of.memory_table(found)])
+
+
+def _networks(story: Story, picture: _Album) -> Section:
+  curves = picture("curves", figures.curves_figure(story.found), "Accuracy in training.")
+  text = [_ROBUST.format(attack=story.attack)]
+  return Section("The networks", text, [curves], [story_of.model_table(story)])
+
+
+def _kernels(story: Story, picture: _Album) -> Section:
+  figure = figures.kernels_figure(story.found)
+  return Section(
+    "Reshaped weights no longer show anything",
+    story_of.kernel_text(story.found),
+    [picture("kernels", figure, "Kernels of the first layer, each in its own range.")],
+  )
+
+
+def _everything(story: Story, picture: _Album) -> Section:
+  """The other inversions' grids, and the other arms' nearest images: only for who asks."""
+  found, pictures = story.found, []
+  first, *others = figures.inversions(found)
+  for how in others:
+    grid = figures.grid_figure(found, how)
+    pictures.append(picture(f"grid-{how}", grid, f"Recovered by {how}, one image a class."))
+  for arm in list(found.arms)[:-1]:
+    near = figures.neighbours_figure(found, arm, first)
+    pictures.append(picture(f"neighbours-{arm}", near, f"{arm}, first network, {first}."))
+  return Section("All other recovered images", pictures=pictures, folded=True)
+
+
+def _run(story: Story) -> Section:
+  credit = [_CIFAR] if story.config["flags"].get("dataset") == "cifar10" else []
+  return run_section(story.command, story.config, credit)

@@ -1,0 +1,210 @@
+"""What an experiment with networks is asked: arms x seeds, inversions, and who checks them."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from jaxinv.attacks import inversion
+from jaxinv.attacks.inversion import Inversion
+from jaxinv.errors import InputError, named
+from jaxinv.experiments.settings import check_names
+from jaxinv.models.convnets import make_convnet
+from jaxinv.training import adversary
+from jaxinv.training.network import Lesson
+from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.training.schedules import SCHEDULES
+from jaxinv.types import Hyper, RobustHyper, TrainTest
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class DeepArm(NamedTuple):
+  """One way of training a network, all else equal.
+
+  Attributes:
+    name: what it is called, in files too.
+    model: a name in `convnets.DESIGNS`.
+    width_factor: on its channels.
+    norm: a name in `convnets.NORMS`.
+    optimizer: a name in `optimizers.OPTIMIZERS`.
+    schedule: a name in `schedules.SCHEDULES`.
+    adversary: a name in `adversary.ADVERSARIES`.
+    adversary_steps: of each attack in training.
+    hyper: its hyperparameters, the adversary's radius among them.
+  """
+
+  name: str
+  model: str = "resnet8"
+  width_factor: float = 0.375
+  norm: str = "group"
+  optimizer: str = "adamw"
+  schedule: str = "one_cycle"
+  adversary: str = "none"
+  adversary_steps: int = 3
+  hyper: RobustHyper = RobustHyper(Hyper(learning_rate=0.003, weight_decay=0.01))
+
+
+class Attack(NamedTuple):
+  """By which attack robust accuracy is measured, for all arms the same.
+
+  Attributes:
+    name: of the adversary, in `adversary.ADVERSARIES`.
+    radius: of its ball.
+    steps: of each attack.
+    restarts: attacks on each image.
+    images: how many test images are attacked; 0 for all.
+  """
+
+  name: str = "pgd_l2"
+  radius: float = 0.5
+  steps: int = 20
+  restarts: int = 2
+  images: int = 256
+
+
+_ATTACK = Attack()
+
+
+@dataclass(frozen=True)
+class DeepSettings:
+  """All that decides an experiment's numbers, but for its data set.
+
+  Attributes:
+    arms: the ways of training, compared over the same seeds, training images and batches.
+    verifier: how the model that checks what is recovered is trained: on all training images, from
+      a seed that no arm has.
+    num_seeds: models of each arm.
+    root_seed: with a seed's number, decides all of its randomness.
+    epochs: passes over the training images.
+    batch_size: images a step.
+    candidates: share of the training images of which each model is trained on a random half.
+    flip: whether images are mirrored at random.
+    shift: pixels by which they are shifted at random, at the most.
+    inversions: recipes by name.
+    restarts: images recovered of each class by each.
+    attack: how robust accuracy is measured.
+    dtype: of the networks' computation, a name in `DTYPES`.
+    width: models trained together as one group; 0 for one on each device.
+    save_seeds: of how many seeds images and weights are kept.
+    record_every: epochs from one record to the next.
+  """
+
+  arms: tuple[DeepArm, ...]
+  verifier: DeepArm
+  inversions: dict[str, Inversion]
+  num_seeds: int = 4
+  root_seed: int = 0
+  epochs: int = 20
+  batch_size: int = 128
+  candidates: float = 0.2
+  flip: bool = True
+  shift: int = 2
+  restarts: int = 4
+  attack: Attack = _ATTACK
+  dtype: str = "float32"
+  width: int = 0
+  save_seeds: int = 4
+  record_every: int = 3
+
+
+def model_of(settings: DeepSettings, arm: DeepArm, data: TrainTest) -> nn.Module:
+  """The network of an arm, for a data set."""
+  shape, classes = data.train.image_shape, data.train.num_classes
+  dtype = DTYPES[settings.dtype]
+  return make_convnet(arm.model, shape, classes, arm.width_factor, arm.norm, dtype)
+
+
+def lesson_of(settings: DeepSettings, arm: DeepArm, num_train: int) -> Lesson:
+  """All that is static of how an arm is trained on so many images."""
+  return Lesson(
+    num_steps=settings.epochs * (num_train // settings.batch_size),
+    batch_size=settings.batch_size,
+    schedule=arm.schedule,
+    adversary=arm.adversary,
+    adversary_steps=arm.adversary_steps,
+    flip=settings.flip,
+    shift=settings.shift,
+  )
+
+
+def check(settings: DeepSettings, data: TrainTest) -> None:
+  """Raises InputError, with what to do, unless the settings make sense for the data set."""
+  check_names([arm.name for arm in settings.arms])
+  networks = {f"arm '{arm.name}'": arm for arm in settings.arms}
+  for who, arm in (networks | {"the verifier": settings.verifier}).items():
+    with named(who):
+      for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        if getattr(arm, what) not in known:
+          raise InputError(f"unknown {what} '{getattr(arm, what)}': choose from {', '.join(known)}")
+      adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
+      model_of(settings, arm, data)
+  with named("the attack"):
+    adversary.check(settings.attack.name, settings.attack.radius, settings.attack.steps)
+  for recipe in settings.inversions.values():
+    inversion.check(recipe, data.train.image_shape)
+  if not settings.inversions:
+    raise InputError("no inversion is given: name one or more with --inversion")
+  if not 0 <= settings.candidates <= 1:
+    raise InputError(f"candidates is {settings.candidates}: give a share from 0 to 1")
+  absent = np.flatnonzero(np.bincount(data.test.labels, minlength=data.test.num_classes) == 0)
+  if len(absent):
+    raise InputError(
+      f"no test image is of class '{data.test.names[absent[0]]}': each class needs one"
+    )
+  least = np.bincount(data.train.labels, minlength=data.train.num_classes).min()
+  if int(settings.candidates * least) // 2 < 1:
+    raise InputError(
+      f"a share of {settings.candidates:g} of a class's {least} training images is not even one "
+      "candidate in and one out: give a larger --candidates, or more images"
+    )
+  kept = int(draw_masks(replace(settings, num_seeds=1), data.train.labels).kept.sum())
+  if not 0 < settings.batch_size <= kept:
+    raise InputError(
+      f"a batch of {settings.batch_size} does not fit the {kept} images that each model is trained "
+      f"on: give a --batch_size from 1 to {kept}"
+    )
+
+
+class KeepMasks(NamedTuple):
+  """Who was trained on.
+
+  Attributes:
+    candidate: [n], whether a training image's membership is drawn at random.
+    kept: [s, n], whether each seed's models are trained on it.
+  """
+
+  candidate: np.ndarray
+  kept: np.ndarray
+
+
+def draw_masks(settings: DeepSettings, labels: np.ndarray) -> KeepMasks:
+  """Draws which training images each seed keeps: all but half of the candidates of each class.
+
+  Seeds 2 j and 2 j + 1 keep complementary halves, so that of an even number of seeds exactly half
+  keep each candidate. A seed's mask does not depend on how many seeds there are.
+
+  Args:
+    settings: root seed, number of seeds, share of candidates.
+    labels: class of each training image.
+
+  Returns:
+    The masks.
+  """
+  rng = np.random.default_rng([settings.root_seed, 0])
+  classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+  chosen = [
+    rng.permutation(members)[: int(settings.candidates * len(members)) // 2 * 2]
+    for members in classes
+  ]
+  candidate = np.zeros(len(labels), bool)
+  candidate[np.concatenate(chosen)] = True
+  kept = np.ones((settings.num_seeds, len(labels)), bool)
+  for seed in range(settings.num_seeds):
+    pair = np.random.default_rng([settings.root_seed, 1 + seed // 2])
+    for members in chosen:
+      halves = pair.permutation(members).reshape(2, -1)
+      kept[seed, halves[seed % 2]] = False
+  return KeepMasks(candidate, kept)

@@ -1,0 +1,294 @@
+"""Networks trained in groups, with checkpoints; a finished group is one file."""
+
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from jaxinv.data.splits import joined
+from jaxinv.ensemble import mapping
+from jaxinv.ensemble import seeds as draws
+from jaxinv.errors import InputError
+from jaxinv.experiments.groups import Host, keeper, load_whole, save_whole
+from jaxinv.experiments.leakage import weight_movement
+from jaxinv.experiments.networks.settings import (
+  DeepArm,
+  DeepSettings,
+  draw_masks,
+  lesson_of,
+  model_of,
+)
+from jaxinv.runs import checkpoint
+from jaxinv.training import network as deep
+from jaxinv.training.losses import LOSSES
+from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.types import Data, Params, RobustHyper, TrainTest
+
+# The images are shared; each run has a split of its own.
+_AXES = Data(inputs=None, labels=None, train=0, holdout=None)
+# The verifier's seed, which no arm can have.
+_VERIFIER_SEED = 2**32 - 1
+
+
+class TrainedNetwork(NamedTuple):
+  """One trained network.
+
+  Attributes:
+    variables: parameters and running statistics.
+    steps: when it was recorded.
+    history: `train_loss`, `train_accuracy`, `holdout_accuracy`, `finite`, each [t].
+    weight_movement: see `leakage.weight_movement`.
+  """
+
+  variables: Params
+  steps: np.ndarray
+  history: dict[str, np.ndarray]
+  weight_movement: float
+
+
+def healthy(network: TrainedNetwork) -> bool:
+  """Whether a network's losses and parameters stayed finite."""
+  return bool(network.history["finite"].all())
+
+
+class DeepGroup(NamedTuple):
+  """Networks of one arm that are trained together.
+
+  Attributes:
+    name: of its files.
+    arm: how they are trained.
+    seeds: whom.
+    train: [s, m], the images that each is trained on.
+    width: networks that the group holds, padding counted in.
+  """
+
+  name: str
+  arm: DeepArm
+  seeds: tuple[int, ...]
+  train: np.ndarray
+  width: int
+
+  @property
+  def is_verifier(self) -> bool:
+    """Whether this is who checks what is recovered from the others."""
+    return self.seeds == (_VERIFIER_SEED,)
+
+
+def plan(settings: DeepSettings, data: TrainTest, processes: int = 1) -> list[DeepGroup]:
+  """Divides the runs of each arm into groups of one width; the verifier is the last group.
+
+  Args:
+    settings: arms, seeds, and the width, where that is given: else a group has one network for each
+      device of this process, but no more than leave work for all processes.
+    data: the images.
+    processes: how many share the run.
+
+  Returns:
+    The groups.
+  """
+  masks = draw_masks(settings, data.train.labels)
+  width = width_of(settings, processes)
+  groups = []
+  for arm in settings.arms:
+    for members in mapping.divide(settings.num_seeds, width):
+      train = np.stack([np.flatnonzero(masks.kept[seed]) for seed in members])
+      name = f"{arm.name}-{members[0]:05d}-of-{width}"
+      groups.append(DeepGroup(name, arm, tuple(members), train, width))
+  everything = np.arange(len(data.train.labels))[None]
+  return [*groups, DeepGroup("verifier.0", settings.verifier, (_VERIFIER_SEED,), everything, 1)]
+
+
+def width_of(settings: DeepSettings, processes: int = 1) -> int:
+  """Networks of a group; see `plan`."""
+  most = -(-settings.num_seeds // processes)
+  return min(settings.width or len(jax.local_devices()), most)
+
+
+def num_steps(settings: DeepSettings, group: DeepGroup) -> int:
+  """Steps of each network of a group."""
+  return lesson_of(settings, group.arm, group.train.shape[1]).num_steps
+
+
+def train_groups(
+  settings: DeepSettings,
+  data: TrainTest,
+  groups: Sequence[DeepGroup],
+  store: Path | None,
+  host: Host,
+) -> list[list[TrainedNetwork]]:
+  """Trains every group that is not finished yet.
+
+  Args:
+    settings: what to do.
+    data: the images.
+    groups: the plan.
+    store: folder for checkpoints and finished groups; None to keep nothing.
+    host: progress, messages, when to stop.
+
+  Returns:
+    Each group's networks, in the order of its seeds.
+
+  Raises:
+    Stopped: the host asked for it; the state is in the store.
+    InputError: the verifier diverged.
+  """
+  # Groups of an arm are one program.
+  make = cache(lambda arm, num_train: make_program(settings, data, arm, num_train))
+  images = on_device(data)
+  results = []
+  for group in groups:
+    done = _load(store, group, host)
+    if done is None:
+      program = make(group.arm, group.train.shape[1])
+      seen = images._replace(train=jnp.asarray(group.train))
+      done = _train_group(settings, program, group, seen, store, host)
+    else:
+      host.advanced(_title(group), num_steps(settings, group) * len(group.seeds))
+    if group.is_verifier and not healthy(done[0]):
+      raise InputError(
+        "the verifier diverged, and cannot check anything: give it a smaller learning_rate with "
+        "--verifier, and --overwrite"
+      )
+    results.append(done)
+  return results
+
+
+def on_device(data: TrainTest) -> Data:
+  """All images in a row, those for training first; trained on is what a group says."""
+  whole, num_train = joined(data), len(data.train.labels)
+  holdout = jnp.arange(num_train, len(whole.labels))
+  inputs, labels = jnp.asarray(whole.inputs), jnp.asarray(whole.labels)
+  return Data(inputs, labels, jnp.arange(num_train)[None], holdout)
+
+
+def make_program(
+  settings: DeepSettings, data: TrainTest, arm: DeepArm, num_train: int
+) -> mapping.Program:
+  """The program that trains an arm's networks on so many images each."""
+  neutral = {"weight_decay": 0.0, "clip_norm": float("inf")}
+  off = {name for name, value in neutral.items() if getattr(arm.hyper.base, name) == value}
+  trainer = deep.make_trainer(
+    model_of(settings, arm, data),
+    LOSSES["softmax"],
+    OPTIMIZERS[arm.optimizer],
+    lesson_of(settings, arm, num_train),
+    off,
+  )
+  # Mapped, the convolutions of several models become one grouped convolution, which on CPUs is far
+  # slower than one after another.
+  block = 1 if jax.default_backend() == "cpu" else 0
+  return mapping.make_program(trainer, _AXES, block=block)
+
+
+def _train_group(
+  settings: DeepSettings,
+  program: mapping.Program,
+  group: DeepGroup,
+  data: Data,
+  store: Path | None,
+  host: Host,
+) -> list[TrainedNetwork]:
+  keys, hypers, data = ready(settings, group, data)
+  steps, real = num_steps(settings, group), len(group.seeds)
+  every = settings.record_every * max(1, group.train.shape[1] // settings.batch_size)
+  folder = store / group.name if store else None
+
+  progress = mapping.start_group(program, keys, hypers, data)
+  first = jax.device_get(progress.states.params)
+  stored = checkpoint.restore(folder, progress, host.say) if folder else None
+  if stored is not None:
+    states = mapping.shard(stored.states, mapping.STATE_AXES, group.width)
+    progress = stored._replace(states=states)
+  host.advanced(_title(group), int(progress.states.step) * real)
+  keep = keeper(folder, host, _title(group))
+
+  def look(progress: mapping.Progress, length: int) -> None:
+    host.advanced(_title(group), length * real)
+    keep(int(progress.states.step), progress)
+
+  progress = mapping.train_group(program, progress, hypers, data, steps, every, look)
+  lengths = list(mapping.chunk_lengths(steps, every))
+  result = {"steps": np.cumsum([0, *lengths])}
+  result |= {f"history/{name}": x[:, :real] for name, x in progress.history._asdict().items()}
+  variables = jax.device_get(deep.variables_of(progress.states))
+  result |= {f"variables/{name}": x[:real] for name, x in flatten(variables).items()}
+  result["weight_movement"] = np.asarray(jax.vmap(weight_movement)(variables["params"], first))
+  if store:
+    save_whole(store / f"{group.name}.npz", result)
+    shutil.rmtree(folder, ignore_errors=True)
+  return _networks(group, result)
+
+
+def ready(
+  settings: DeepSettings, group: DeepGroup, data: Data
+) -> tuple[Key[Array, " s"], RobustHyper, Data]:
+  """Keys, hyperparameters and data of a group, padded to its width and laid out over the devices.
+
+  Args:
+    settings: the root seed.
+    group: who is trained.
+    data: the images, on the device, and what each of the group's networks is trained on.
+
+  Returns:
+    What `ensemble.start_group` takes.
+  """
+  seeds = mapping.pad(group.seeds, group.width)
+  rows = np.array(mapping.pad(range(len(group.seeds)), group.width))
+  hypers = mapping.stack_hypers([group.arm.hyper] * group.width)
+  keys = draws.train_keys(settings.root_seed, seeds)
+  keys, hypers = (mapping.shard(x, 0, group.width) for x in (keys, hypers))
+  return keys, hypers, mapping.shard(data._replace(train=data.train[rows]), _AXES, group.width)
+
+
+def _networks(group: DeepGroup, result: dict[str, np.ndarray]) -> list[TrainedNetwork]:
+  """A group's networks, from the arrays that are kept of it."""
+  history = {name[8:]: x for name, x in result.items() if name.startswith("history/")}
+  flat = {name[10:]: x for name, x in result.items() if name.startswith("variables/")}
+  return [
+    TrainedNetwork(
+      unflatten({name: x[i] for name, x in flat.items()}),
+      result["steps"],
+      {name: x[:, i] for name, x in history.items()},
+      float(result["weight_movement"][i]),
+    )
+    for i in range(len(group.seeds))
+  ]
+
+
+def flatten(tree: Params) -> dict[str, np.ndarray]:
+  """A tree of dicts as arrays by name, levels parted by slashes."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def unflatten(arrays: dict[str, np.ndarray]) -> Params:
+  """The tree that `flatten` was given."""
+  tree: Params = {}
+  for name, array in arrays.items():
+    *above, last = name.split("/")
+    branch = tree
+    for level in above:
+      branch = branch.setdefault(level, {})
+    branch[last] = array
+  return tree
+
+
+def _title(group: DeepGroup) -> str:
+  """Which arm and seeds a group trains, for people."""
+  if group.is_verifier:
+    return "the verifier"
+  return f"{group.arm.name}: seeds {group.seeds[0]} to {group.seeds[-1]}"
+
+
+def _load(store: Path | None, group: DeepGroup, host: Host) -> list[TrainedNetwork] | None:
+  """A finished group, or None where it is not there or damaged, which is said."""
+  result = load_whole(store / f"{group.name}.npz", host.say) if store else None
+  return None if result is None else _networks(group, result)

@@ -1,0 +1,1 @@
+"""launch.power: how soon in training an audit sees it."""

@@ -1,0 +1,193 @@
+"""What an experiment is asked: arms x seeds, and all that decides its numbers but for the data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxinv.attacks import weights
+from jaxinv.data.splits import check_split
+from jaxinv.errors import InputError
+from jaxinv.experiments import leakage
+from jaxinv.training import gram, primal
+from jaxinv.training.losses import LOSSES
+from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.types import Dataset, Hyper
+
+ENGINES = {"primal": primal.make_trainer, "gram": gram.make_trainer}
+
+
+class Arm(NamedTuple):
+  """One way of training, all else equal.
+
+  Attributes:
+    name: what it is called, in files too.
+    optimizer: a name in `optimizers.OPTIMIZERS`.
+    hyper: its hyperparameters.
+  """
+
+  name: str
+  optimizer: str
+  hyper: Hyper
+
+
+@dataclass(frozen=True)
+class Settings:
+  """All that decides an experiment's numbers, but for its data set.
+
+  Attributes:
+    arms: the ways of training, compared over the same seeds, splits, batches and initial weights.
+    num_seeds: seeds of each arm.
+    root_seed: with a seed's number, decides all of its randomness.
+    steps: steps of each run.
+    batch_size: examples a step; 0 for the whole training split.
+    holdout: examples of each class kept out of training.
+    fixed_split: one split for all seeds, else one each.
+    loss: a name in `losses.LOSSES`.
+    hidden: units of each hidden layer; empty for a linear model.
+    use_bias: whether layers have a bias.
+    initializer: a name in `models.INITIALIZERS`.
+    normalize: a name in `recover.NORMALIZATIONS`.
+    engine: `primal`, `gram`, or `auto`: gram where it is exact and the quicker one.
+    width: runs a group; 0 for as many as are quick and fit the memory.
+    memory_fraction: share of the device's memory to plan with.
+    save_seeds: of how many seeds images and weights are kept.
+    record_every: steps from one record to the next.
+    watch: the class whose image is kept at each record, of each arm's first seed.
+    attacks: names in `recover.ATTACKS` that need one model, for the models at the end.
+    glances: attacks to look with at every record too; none of them looks at what `attacks` does
+      not.
+    prefixes: whether the models of an arm are averaged over its first 1, 2, 4, 8, ... seeds, and
+      not only over all.
+    halves: whether each model is trained on half of its training split only, so that every example
+      is in exactly half of the models; seeds 2 j and 2 j + 1 have complementary halves. All seeds
+      then have one split.
+    photographs: whether logits are kept, and recovered images are compared with every example.
+    shuffled_labels: whether the training examples' labels are dealt out anew for each seed, while
+      what is recovered is compared with the true classes: a control.
+  """
+
+  arms: tuple[Arm, ...]
+  num_seeds: int = 8
+  root_seed: int = 0
+  steps: int = 1000
+  batch_size: int = 32
+  holdout: int = 2
+  fixed_split: bool = False
+  loss: str = "softmax"
+  hidden: tuple[int, ...] = ()
+  use_bias: bool = True
+  initializer: str = "torch_uniform"
+  normalize: str = "min-max"
+  engine: str = "auto"
+  width: int = 0
+  memory_fraction: float = 0.5
+  save_seeds: int = 8
+  record_every: int = 20
+  watch: int = 0
+  attacks: tuple[str, ...] = leakage.SINGLE
+  glances: tuple[str, ...] = ()
+  prefixes: bool = False
+  halves: bool = False
+  photographs: bool = False
+  shuffled_labels: bool = False
+
+
+def check_names(names: Sequence[str]) -> None:
+  """Raises InputError where there is no arm, or two have one name."""
+  twice = [name for i, name in enumerate(names) if name in names[:i]]
+  if twice or not names:
+    raise InputError(f"arm '{twice[0]}' is named twice" if twice else "no arm is given")
+
+
+# Hyperparameters whose usual value changes nothing; without them a step is quicker.
+NEUTRAL = {
+  name: value
+  for name, value in Hyper()._asdict().items()
+  if name not in ("learning_rate", "momentum", "init_scale")
+}
+
+
+def used(hyper: Hyper) -> set[str]:
+  """The hyperparameters that a way of training makes use of, of those that may be left out."""
+  return {name for name, value in NEUTRAL.items() if getattr(hyper, name) != value}
+
+
+# How hyperparameters that need a program of their own are called in a program's name.
+_PROGRAM_WORDS = {
+  "input_noise": "noise",
+  "dropout": "dropout",
+  "dp_clip": "dp",
+  "release_noise": "release",
+  "release_bits": "release",
+}
+
+
+def program_name(arm: Arm) -> str:
+  """Which compiled program trains an arm: its optimiser's, but for some defences their own.
+
+  Noise, dropout and DP-SGD cost every step much, and what is changed on release every look,
+  whatever their strength: arms without them should not pay for them.
+  """
+  extra = [word for name, word in _PROGRAM_WORDS.items() if name in used(arm.hyper)]
+  return "+".join(dict.fromkeys([arm.optimizer, *extra]))
+
+
+def check(settings: Settings, dataset: Dataset) -> None:
+  """Raises InputError, with what to do, unless the settings make sense for the data set."""
+  shape = dataset.image_shape
+  if shape is None or shape[0] * shape[1] != dataset.inputs.shape[1]:
+    raise InputError(
+      f"the data's {dataset.inputs.shape[1]} features are no image of shape {shape}: "
+      "give a data set of images"
+    )
+  for arm in settings.arms:
+    if arm.optimizer not in OPTIMIZERS:
+      raise InputError(
+        f"arm '{arm.name}': unknown optimizer '{arm.optimizer}': "
+        f"choose from {', '.join(OPTIMIZERS)}"
+      )
+    if "dp_noise" in used(arm.hyper) and "dp_clip" not in used(arm.hyper):
+      raise InputError(f"arm '{arm.name}': dp_noise is in units of dp_clip: give dp_clip too")
+  check_names([arm.name for arm in settings.arms])
+  if settings.loss not in LOSSES:
+    raise InputError(f"unknown loss '{settings.loss}': choose from {', '.join(LOSSES)}")
+  if settings.normalize not in weights.NORMALIZATIONS:
+    raise InputError(
+      f"unknown normalisation '{settings.normalize}': "
+      f"choose from {', '.join(weights.NORMALIZATIONS)}"
+    )
+  if settings.engine not in ("auto", *ENGINES):
+    raise InputError(f"unknown engine '{settings.engine}': choose from auto, {', '.join(ENGINES)}")
+  _check_numbers(settings, dataset)
+  check_split(dataset, settings.holdout)
+  num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
+  if settings.halves and settings.num_seeds % 2:
+    raise InputError(
+      f"{settings.num_seeds} seeds cannot hold every example in exactly half: give an even number"
+    )
+  if settings.halves and num_train % 2:
+    raise InputError(
+      f"{num_train} training examples cannot be halved evenly for the control models: give "
+      "another --holdout, or --control_seeds=0 for none"
+    )
+  num_train //= 1 + settings.halves
+  half = ", the half that a control model is trained on" if settings.halves else ""
+  if settings.batch_size > num_train:
+    raise InputError(
+      f"a batch of {settings.batch_size} is more than the {num_train} training examples{half}: "
+      "give a smaller --batch_size, or 0 for all of them"
+    )
+
+
+def _check_numbers(settings: Settings, dataset: Dataset) -> None:
+  least = {"num_seeds": 1, "save_seeds": 1, "record_every": 1}
+  least |= dict.fromkeys(("steps", "batch_size", "holdout", "width", "watch"), 0)
+  for name, low in least.items():
+    if getattr(settings, name) < low:
+      raise InputError(f"{name} is {getattr(settings, name)}: give {low} or more")
+  if not 0 < settings.memory_fraction <= 1:
+    raise InputError(
+      f"memory_fraction is {settings.memory_fraction}: give a share above 0, up to 1"
+    )
+  if settings.watch >= dataset.num_classes:
+    raise InputError(f"watch is {settings.watch}: there are {dataset.num_classes} classes")

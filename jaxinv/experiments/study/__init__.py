@@ -1,0 +1,1 @@
+"""launch.study: does a defence defend?"""

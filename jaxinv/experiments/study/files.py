@@ -1,0 +1,146 @@
+"""The files that a study writes beside those of every run."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxinv.experiments.outcome import ArmOutcome, summarize
+from jaxinv.experiments.study import controls
+from jaxinv.experiments.study.study import CONTROLS, Answer, PoseStudy, Question
+from jaxinv.runs import files, folder
+from jaxinv.types import Dataset
+
+
+def write_answer(out_dir: Path, question: Question, answer: Answer, dataset: Dataset) -> dict:
+  """Writes a study's numbers, images and weights.
+
+  Args:
+    out_dir: the run's folder.
+    question: what was asked.
+    answer: what came of it.
+    dataset: the photographs.
+
+  Returns:
+    The summary, as it stands in summary.json.
+  """
+  summary = folder.write_arms(out_dir, answer.outcome)
+  for name, verdict in answer.verdicts.items():
+    summary[name]["verdict"] = plain(verdict._asdict())
+  for name, epsilon in answer.epsilons.items():
+    summary[name]["epsilon"] = plain({"epsilon": epsilon, "delta": question.delta})
+  for name, arm in answer.outcome.arms.items():
+    summary[name]["seed_mean_of"] = plain(arm.prefixes)
+    summary[name]["identified"] = {
+      attack: {"step": times.step, "holdout_accuracy": times.accuracy}
+      for attack, times in answer.identified[name].items()
+    }
+  write_cells(out_dir, question, answer)
+  write_paired(out_dir, answer)
+  if answer.control is not None:
+    _write_controls(out_dir, answer, dataset)
+    table = controls.summarize_leaks(answer.leaks)
+    table["wrong memberships"] = controls.summarize_leaks({"": answer.chance})[""]
+    others = summarize(answer.control) | summarize(answer.shuffled)
+    people = {name: {attack: others[name][attack] for attack in others[name]} for name in others}
+    summary[CONTROLS] = plain({"photographs": table, "people": people})
+  files.write_json(out_dir / "summary.json", summary)
+  return summary
+
+
+def write_cells(out_dir: Path, question: Question, answer: Answer) -> None:
+  """Writes cells.csv: one row a cell, seed, attack and metric, at the end."""
+  keys = list(dict.fromkeys(key for cell in question.cells for key in cell.values))
+  rows = []
+  for cell in question.cells:
+    where = [cell.arm.name, cell.base, *(f"{cell.values[key]:g}" for key in keys)]
+    for attack, measures in answer.outcome.arms[cell.arm.name].measures.items():
+      for metric, values in measures.items():
+        rows += [
+          [*where, -1 if attack == "seed_mean" else seed, attack, metric, f"{value:.9g}"]
+          for seed, value in enumerate(values)
+          if np.isfinite(value)
+        ]
+  head = ["cell", "arm", *keys, "seed", "attack", "metric", "value"]
+  _write_csv(out_dir / "cells.csv", head, rows)
+
+
+def write_paired(out_dir: Path, answer: Answer) -> None:
+  """Writes paired.csv: each cell's difference from the baseline, with its interval."""
+  rows = [
+    [row.arm, row.when, row.attack, row.metric, *map(_number, row.difference)]
+    for row in answer.rows
+    if row.difference.mean is not None
+  ]
+  _write_csv(
+    out_dir / "paired.csv", ["cell", "when", "attack", "metric", "mean", "low", "high", "n"], rows
+  )
+
+
+def _write_controls(out_dir: Path, answer: Answer, dataset: Dataset) -> None:
+  """Writes logits/ of the control models, and photographs.csv."""
+  for name, arm in answer.control.arms.items():
+    files.write_npz(out_dir / "logits" / f"{name}.npz", _logits(arm, answer))
+  rows = []
+  members, chosen = answer.halves.members, answer.halves.candidates
+  for name, found in answer.leaks.items():
+    if found is None:
+      continue
+    attack = controls.best_inversion(found)
+    for place, i in enumerate(chosen):
+      label = dataset.labels[i]
+      inside = int(members[:, i].sum())
+      scores = found.shown[attack][place], found.answered[place]
+      aucs = (found.tests[t].by_photograph[place] for t in (f"similarity/{attack}", "lira"))
+      where = [name, i, dataset.names[label], int((dataset.labels[:i] == label).sum())]
+      counts = [inside, len(members) - inside]
+      rows.append([*where, *counts, attack, *map(_number, (*scores, *aucs))])
+  head = ["arm", "photograph", "person", "number", "in", "out", "attack"]
+  scores = ["shown", "answered", "inversion_auc", "lira_auc"]
+  _write_csv(out_dir / "photographs.csv", [*head, *scores], rows)
+
+
+def _logits(arm: ArmOutcome, answer: Answer) -> dict[str, np.ndarray]:
+  """An arm's logits of all examples, and who was in whose training set."""
+  return {
+    "logits": arm.details["logits"],
+    "members": answer.halves.members,
+    "holdout": answer.halves.population,
+    "healthy": arm.healthy,
+  }
+
+
+def write_pose(out_dir: Path, pose: PoseStudy) -> None:
+  """Writes pose.json: the scales, leakage of people by seed, and AUC of photographs."""
+  files.write_json(out_dir / "pose.json", plain(pose._asdict()))
+
+
+def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(head)
+  writer.writerows(rows)
+  files.write_text(path, text.getvalue())
+
+
+def _number(value: float | int | np.number | None) -> str:
+  return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
+
+
+def plain(value: Any) -> Any:
+  """A value as JSON can hold it: tuples with names as mappings, what is not finite as null."""
+  if hasattr(value, "_asdict"):
+    return plain(value._asdict())
+  if isinstance(value, Mapping):
+    return {str(key): plain(item) for key, item in value.items()}
+  if isinstance(value, np.ndarray | np.generic):
+    return plain(value.tolist())
+  if isinstance(value, list | tuple):
+    return [plain(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

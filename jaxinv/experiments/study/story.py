@@ -1,0 +1,184 @@
+"""What the parts of a study's page share: the story, and how numbers and names are written."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxinv.experiments.outcome import ArmOutcome
+from jaxinv.experiments.study import comparison
+from jaxinv.experiments.study.comparison import LEAKAGE
+from jaxinv.experiments.study.controls import PhotoLeaks
+from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, Cell, PoseStudy, Question
+from jaxinv.metrics.stats import Interval
+from jaxinv.runs.figures import save
+from jaxinv.runs.page import Picture
+from jaxinv.types import Dataset
+
+# Of more cells, tables are folded; and figures show those at the baseline's point of the grid.
+MANY, MOST_SHOWN, MOST_FACES = 20, 12, 8
+
+
+class Story(NamedTuple):
+  """All that the page tells of.
+
+  Attributes:
+    dataset: the faces.
+    question: what was asked.
+    answer: what came of it.
+    summary: its means and intervals.
+    config: what config.json holds.
+    command: the command line that makes this run.
+    pose: the controls' question at several scales of pose, where it was asked.
+  """
+
+  dataset: Dataset
+  question: Question
+  answer: Answer
+  summary: Mapping
+  config: Mapping
+  command: str
+  pose: PoseStudy | None = None
+
+
+def with_short_names(story: Story) -> Story:
+  """Calls the cells of a grid by their values alone: `sgd 0.3/0.01`.
+
+  Args:
+    story: with the cells' own names, which are too long to read many of them.
+
+  Returns:
+    The same story; without a grid it is the one given.
+  """
+  question, answer = story.question, story.answer
+  names = {
+    cell.arm.name: f"{cell.base} {'/'.join(f'{value:g}' for value in cell.values.values())}"
+    for cell in question.cells
+    if cell.values
+  }
+  if not names:
+    return story
+  baseline = question.baseline
+  names |= {baseline + suffix: names[baseline] + suffix for suffix in (UNTRAINED, SHUFFLED)}
+
+  def renamed(found):
+    if hasattr(found, "arms"):
+      return found._replace(arms=renamed(found.arms))
+    return found and {names.get(name, name): value for name, value in found.items()}
+
+  by_cell = ("outcome", "verdicts", "identified", "epsilons", "control", "leaks", "shuffled")
+  cells = tuple(c._replace(arm=c.arm._replace(name=names[c.arm.name])) for c in question.cells)
+  return story._replace(
+    question=question._replace(cells=cells, baseline=names[baseline]),
+    answer=answer._replace(**{field: renamed(getattr(answer, field)) for field in by_cell}),
+    summary=renamed(story.summary),
+  )
+
+
+def shown_cells(story: Story) -> list[str]:
+  """The cells that are drawn one by one: all, or of many those at the baseline's grid point.
+
+  Args:
+    story: of the study.
+
+  Returns:
+    Their names, only of those that have a model; a name's place gives its colour.
+  """
+  cells, baseline = story.question.cells, baseline_cell(story.question)
+  if len(cells) > MOST_SHOWN:
+    cells = [cell for cell in cells if cell.values == baseline.values][:MOST_SHOWN]
+  arms = story.answer.outcome.arms
+  return [cell.arm.name for cell in cells if arms[cell.arm.name].healthy.any()]
+
+
+def baseline_cell(question: Question) -> Cell:
+  """The cell that all others are compared with."""
+  return next(cell for cell in question.cells if cell.arm.name == question.baseline)
+
+
+def arms_shown(story: Story, most: int = MOST_SHOWN) -> dict[str, ArmOutcome]:
+  """What came of the cells that are drawn one by one, at most so many."""
+  return {name: story.answer.outcome.arms[name] for name in shown_cells(story)[:most]}
+
+
+def draw(folder: Path, name: str, figure, caption: str) -> Picture:
+  """Saves a figure as NAME.png, with its caption."""
+  return Picture(save(figure, folder / f"{name}.png"), caption)
+
+
+def cell_of(story: Story, arm: str, attack: str, metric: str = LEAKAGE) -> Interval | None:
+  """A mean of the summary with its interval, or None where there is none."""
+  cell = story.summary[arm].get(attack, {}).get(metric)
+  return Interval(**cell) if cell else None
+
+
+def mean_of(story: Story, arm: str, attack: str, metric: str = LEAKAGE) -> str:
+  """A mean of the summary as text; nothing where there is none."""
+  found = cell_of(story, arm, attack, metric)
+  return "" if found is None else number(found.mean)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+  """Fixed digits, without a minus before a zero; nothing where there is no value."""
+  if value is None or not math.isfinite(value):
+    return ""
+  return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def with_ends(interval: Interval | None, sign: str = "") -> str:
+  """A mean with its interval: `0.965 (0.962 to 0.969)`."""
+  if interval is None or interval.mean is None:
+    return ""
+  mean, low, high = (
+    "" if x is None else f"{round(x, 3) + 0.0:{sign}.3f}"
+    for x in (interval.mean, interval.low, interval.high)
+  )
+  return f"{mean} ({low} to {high})" if low else mean
+
+
+def count(number: int, word: str) -> str:
+  """A number with its noun: `1 seed`, `8 seeds`."""
+  return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def listed(words: Iterable[str]) -> str:
+  """`a`, `a and b`, `a, b and c`."""
+  *most, last = list(words) or ["none"]
+  return f"{', '.join(most)} and {last}" if most else last
+
+
+def strongest_attack(arm: ArmOutcome) -> str:
+  """The strongest attack on single models at the end."""
+  return comparison.strongest({a: comparison.final(arm, a) for a in comparison.attacks_of(arm)})
+
+
+def epsilon(story: Story, name: str) -> str:
+  """A cell's epsilon as text; nothing where it was not trained by DP-SGD."""
+  value = story.answer.epsilons.get(name)
+  return "" if value is None else "infinite" if math.isinf(value) else f"{value:.3g}"
+
+
+def which_cells(story: Story) -> str:
+  """A caveat where not all cells are drawn."""
+  question = story.question
+  if len(question.cells) <= MOST_SHOWN:
+    return ""
+  point = ", ".join(f"{k} {v:g}" for k, v in baseline_cell(question).values.items())
+  where = f", those at the baseline's point of the grid ({point})" if point else ""
+  return f" Drawn are {len(shown_cells(story))} of {len(question.cells)} cells{where}."
+
+
+def span(values: Iterable[float], digits: int = 2) -> str:
+  """The smallest and the largest of some values: `0.29 to 0.91`."""
+  values = list(values)
+  low, high = (number(f(values), digits) for f in (min, max))
+  return low if low == high else f"{low} to {high}"
+
+
+def watched_leaks(story: Story) -> tuple[str, PhotoLeaks] | None:
+  """The control arm whose photographs are shown: the baseline's, else the first with a model."""
+  leaks = {name: found for name, found in (story.answer.leaks or {}).items() if found}
+  base = baseline_cell(story.question).base
+  trained = [name for name in leaks if not name.endswith(UNTRAINED)]
+  name = next((n for n in (story.question.baseline, base) if n in leaks), next(iter(trained), None))
+  return None if name is None else (name, leaks[name])

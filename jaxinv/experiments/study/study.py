@@ -1,0 +1,371 @@
+"""A study of defences: cells of arms and grids, their controls, and what came of all of them."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxinv.errors import InputError
+from jaxinv.experiments import experiment, outcome
+from jaxinv.experiments.experiment import Lab
+from jaxinv.experiments.groups import Host, run_groups
+from jaxinv.experiments.outcome import Outcome
+from jaxinv.experiments.settings import Arm, Settings
+from jaxinv.experiments.study import comparison, controls
+from jaxinv.experiments.study.comparison import Identified, Row, Verdict
+from jaxinv.experiments.study.controls import Halves, PhotoLeaks
+from jaxinv.training import privacy
+from jaxinv.types import Dataset
+
+# The attacks on one model; the last takes a hundred steps on its input, and looks at the end only.
+LINEAR_ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio", "mi_face")
+DEEP_ATTACKS = ("reshape", "class_centred", "init_diff", "mi_face")
+_ONLY_AT_THE_END = ("mi_face",)
+# Sums of weights over the first 1, 2, 4, ... seeds are kept for at most so many cells.
+_MOST_CELLS_WITH_PREFIXES = 40
+# Names of the controls: what stands behind the baseline's, and where summary.json has them.
+UNTRAINED, SHUFFLED, CONTROLS = ".untrained", ".shuffled_labels", "controls"
+# Files are called by cells, with some letters more.
+_LONGEST_NAME = 200
+
+
+class Cell(NamedTuple):
+  """One point of a study: an arm at one point of the grid.
+
+  Attributes:
+    arm: the way of training.
+    base: the name of the arm before the grid.
+    values: what the grid sets, by key, in the grid's order.
+  """
+
+  arm: Arm
+  base: str
+  values: dict[str, float]
+
+
+class Question(NamedTuple):
+  """What a study asks.
+
+  Attributes:
+    settings: what all its trainings have in common; their arms are the cells'.
+    cells: what is compared, the baseline among them.
+    baseline: the name of the cell that all others are compared with.
+    target: held-out accuracy at which they are compared; None for 0.95 of the baseline's last.
+    margin: differences of leakage that do not matter.
+    control_arms: ways of training whose models are asked about single photographs.
+    control_seeds: models of each of them, an even number; 0 for no controls.
+    delta: at which epsilons are told.
+  """
+
+  settings: Settings
+  cells: tuple[Cell, ...]
+  baseline: str
+  target: float | None = None
+  margin: float = 0.05
+  control_arms: tuple[Arm, ...] = ()
+  control_seeds: int = 0
+  delta: float = 1e-5
+
+
+class Labs(NamedTuple):
+  """The trainings of a study: all cells; the control arms on halves; on shuffled labels."""
+
+  cells: Lab
+  halves: Lab | None
+  shuffled: Lab | None
+
+
+class Answer(NamedTuple):
+  """What came of a study.
+
+  Attributes:
+    outcome: of all cells.
+    target: the held-out accuracy at which cells were compared.
+    rows: differences from the baseline.
+    verdicts: by cell, all but the baseline.
+    identified: by cell, by attack, when people can be identified.
+    epsilons: of the cells that were trained by DP-SGD.
+    halves: who was in whose training set, of the controls.
+    control: what came of the models trained on halves, an untrained arm among them.
+    leaks: by control arm, what is told of single photographs; None where no model trained.
+    chance: the first control arm's tests with the wrong memberships.
+    shuffled: what came of training on shuffled labels.
+  """
+
+  outcome: Outcome
+  target: float
+  rows: list[Row]
+  verdicts: dict[str, Verdict]
+  identified: dict[str, dict[str, Identified]]
+  epsilons: dict[str, float]
+  halves: Halves | None = None
+  control: Outcome | None = None
+  leaks: dict[str, PhotoLeaks | None] | None = None
+  chance: PhotoLeaks | None = None
+  shuffled: Outcome | None = None
+
+
+def cross(arms: Sequence[Arm], grid: Mapping[str, Sequence[float]]) -> tuple[Cell, ...]:
+  """Crosses every arm with every point of a grid.
+
+  Args:
+    arms: the ways of training.
+    grid: values by hyperparameter; empty for the arms as they are.
+
+  Returns:
+    The cells, named ARM-KEY-VALUE where there is a grid.
+  """
+  cells = []
+  for arm in arms:
+    for point in itertools.product(*grid.values()):
+      values = dict(zip(grid, point, strict=True))
+      name = "-".join([arm.name, *(f"{key}-{value:g}" for key, value in values.items())])
+      cells.append(
+        Cell(arm._replace(name=name, hyper=arm.hyper._replace(**values)), arm.name, values)
+      )
+  return tuple(cells)
+
+
+def make_labs(question: Question, dataset: Dataset) -> Labs:
+  """Prepares all trainings of a study.
+
+  Args:
+    question: what to ask.
+    dataset: images with their classes.
+
+  Returns:
+    The labs; nothing is compiled yet.
+
+  Raises:
+    InputError: the question makes no sense, or does not fit the data.
+  """
+  check(question, dataset)
+  settings = question.settings
+  linear = not settings.hidden and settings.use_bias
+  attacks = LINEAR_ATTACKS if linear else DEEP_ATTACKS
+  cells = replace(
+    settings,
+    arms=tuple(cell.arm for cell in question.cells),
+    attacks=attacks,
+    glances=tuple(attack for attack in attacks if attack not in _ONLY_AT_THE_END),
+    prefixes=len(question.cells) <= _MOST_CELLS_WITH_PREFIXES,
+  )
+  labs = Labs(experiment.make_lab(cells, dataset), None, None)
+  if not question.control_seeds:
+    return labs
+  base = _arm(question, question.baseline)
+  untrained = base._replace(name=base.name + UNTRAINED, hyper=base.hyper._replace(steps=0.0))
+  halves = replace(
+    settings,
+    arms=(*question.control_arms, untrained),
+    num_seeds=question.control_seeds,
+    save_seeds=1,
+    record_every=settings.steps or 1,
+    attacks=tuple(a for a in attacks if a in ("reshape", "class_centred", "init_diff")),
+    halves=True,
+    photographs=True,
+  )
+  shuffled = replace(
+    halves,
+    arms=(base._replace(name=base.name + SHUFFLED),),
+    shuffled_labels=True,
+    photographs=False,
+  )
+  return labs._replace(
+    halves=experiment.make_lab(halves, dataset), shuffled=experiment.make_lab(shuffled, dataset)
+  )
+
+
+def _arm(question: Question, name: str) -> Arm:
+  return next(cell.arm for cell in question.cells if cell.arm.name == name)
+
+
+def check(question: Question, dataset: Dataset) -> None:
+  """Raises InputError, with what to do, unless a study can answer the question."""
+  names = [cell.arm.name for cell in question.cells]
+  if question.baseline not in names:
+    some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise InputError(f"the baseline '{question.baseline}' is none of the cells: {some}")
+  for name in names:
+    if name.lower() == CONTROLS or name.endswith((UNTRAINED, SHUFFLED)):
+      raise InputError(
+        f"arm '{name}': '{CONTROLS}' and what ends in '{UNTRAINED}' or '{SHUFFLED}' are names of "
+        "the study's own controls: give another name"
+      )
+    if len(name) > _LONGEST_NAME:
+      raise InputError(
+        f"a cell's name is {len(name)} letters long, too long for a file: give the arm a shorter "
+        "name, or the grid fewer keys"
+      )
+  if not 0 < question.delta < 1:
+    raise InputError(f"delta is {question.delta}: give a probability above 0 and below 1")
+  if question.settings.holdout < 1:
+    raise InputError("a study compares at equal held-out accuracy: give --holdout=1 or more")
+  if question.settings.steps < 1:
+    raise InputError("a study needs training: give --steps=1 or more")
+  check_controls(question)
+
+
+def check_controls(question: Question) -> None:
+  """Raises InputError unless the control models can be balanced and compared."""
+  if question.control_seeds % 2 or 0 < question.control_seeds < 8:
+    raise InputError(
+      f"{question.control_seeds} control models cannot be balanced and compared: give an even "
+      "number of 8 or more, or 0 for no controls"
+    )
+
+
+def run_steps(question: Question) -> int:
+  """The run-steps of a whole study, for its progress bar."""
+  settings = question.settings
+  cells = settings.steps * settings.num_seeds * len(question.cells)
+  # The models on shuffled labels are as many as those of one control arm.
+  return cells + control_steps(question) + settings.steps * question.control_seeds
+
+
+def control_steps(question: Question) -> int:
+  """The run-steps of the models on halves: those of the control arms and the untrained ones."""
+  return question.settings.steps * question.control_seeds * (len(question.control_arms) + 1)
+
+
+def answer(question: Question, labs: Labs, store: Path | None, host: Host) -> Answer:
+  """Trains everything and compares it.
+
+  Args:
+    question: what to ask.
+    labs: of `make_labs`.
+    store: folder for checkpoints and finished groups; None to keep nothing.
+    host: progress, messages, when to stop.
+
+  Returns:
+    The answer.
+
+  Raises:
+    Stopped: the host asked for it; the state is in the store.
+  """
+  found = _run(labs.cells, store and store / "cells", host)
+  baseline = found.arms[question.baseline]
+  target = question.target or comparison.default_target(baseline)
+  others = {name: arm for name, arm in found.arms.items() if name != question.baseline}
+  told = Answer(
+    outcome=found,
+    target=target,
+    rows=[
+      r for name, arm in others.items() for r in comparison.compare(name, arm, baseline, target)
+    ],
+    verdicts={
+      name: comparison.judge(arm, baseline, target, question.margin) for name, arm in others.items()
+    },
+    identified={name: _identified(arm, found.steps) for name, arm in found.arms.items()},
+    epsilons=epsilons(question, labs.cells.dataset),
+  )
+  if labs.halves is None:
+    return told
+  control = _run(labs.halves, store and store / "halves", host)
+  halves = _halves(labs.halves)
+  labels = labs.halves.dataset.labels
+  leaks = {name: controls.photo_leaks(arm, halves, labels) for name, arm in control.arms.items()}
+  first = control.arms[question.control_arms[0].name]
+  return told._replace(
+    halves=halves,
+    control=control,
+    leaks=leaks,
+    chance=controls.photo_leaks(first, controls.wrong_halves(halves), labels),
+    shuffled=_run(labs.shuffled, store and store / "shuffled", host),
+  )
+
+
+def _run(lab: Lab, store: Path | None, host: Host) -> Outcome:
+  return outcome.assemble(lab, run_groups(lab, experiment.plan(lab), store, host))
+
+
+def _halves(lab: Lab) -> Halves:
+  everyone = experiment.split_of(lab, range(lab.settings.num_seeds))
+  return controls.halves_of(
+    np.asarray(everyone.train), np.asarray(everyone.holdout), len(lab.dataset.labels)
+  )
+
+
+def _identified(arm: outcome.ArmOutcome, steps: Int[np.ndarray, " t"]) -> dict[str, Identified]:
+  found = {a: comparison.identified_from(arm, a, steps) for a in comparison.attacks_of(arm)}
+  return {attack: times for attack, times in found.items() if times}
+
+
+def epsilons(question: Question, dataset: Dataset) -> dict[str, float]:
+  """What DP-SGD promises, by cell; only of those trained by it.
+
+  Args:
+    question: settings, cells and delta.
+    dataset: tells how many examples there are to train on.
+
+  Returns:
+    Epsilon at the question's delta, of adding or removing one photograph.
+  """
+  settings, found = question.settings, {}
+  num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
+  rate = (settings.batch_size or num_train) / num_train
+  known: dict[tuple[float, int], float] = {}
+  for arm in (cell.arm for cell in question.cells):
+    if np.isfinite(arm.hyper.dp_clip):
+      mechanism = float(arm.hyper.dp_noise), int(min(arm.hyper.steps, settings.steps))
+      if mechanism not in known:
+        known[mechanism] = privacy.epsilon(mechanism[0], rate, mechanism[1], question.delta)
+      found[arm.name] = known[mechanism]
+  return found
+
+
+class PoseStudy(NamedTuple):
+  """What is told of the person and of the single photograph, at several scales of pose.
+
+  Attributes:
+    poses: the scales.
+    person: by arm, by attack, the mean leakage of each model at each scale, [j, s].
+    photograph: by arm, by attack, the pooled AUC of telling members at each scale, [j].
+  """
+
+  poses: tuple[float, ...]
+  person: dict[str, dict[str, np.ndarray]]
+  photograph: dict[str, dict[str, np.ndarray]]
+
+
+def against_pose(
+  question: Question,
+  poses: Sequence[float],
+  make_dataset: Callable[[float], Dataset],
+  host: Host,
+) -> PoseStudy:
+  """Asks the controls' question at several scales of pose, with the same compiled programs.
+
+  Args:
+    question: its control arms are trained on halves, at every scale.
+    poses: the scales.
+    make_dataset: from a scale to data, always of the same shape.
+    host: progress, messages, when to stop.
+
+  Returns:
+    What was found.
+  """
+  labs = make_labs(question, make_dataset(poses[0]))
+  person: dict[str, dict[str, list]] = {arm.name: {} for arm in question.control_arms}
+  photograph: dict[str, dict[str, list]] = {arm.name: {} for arm in question.control_arms}
+  for pose in poses:
+    lab = experiment.with_data(labs.halves, make_dataset(pose))
+    told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
+    found, halves = _run(lab, None, told), _halves(lab)
+    for name in person:
+      arm = found.arms[name]
+      leaks = controls.photo_leaks(arm, halves, lab.dataset.labels)
+      for attack in comparison.attacks_of(arm):
+        person[name].setdefault(attack, []).append(comparison.final(arm, attack))
+      for test in controls.test_names(arm):
+        auc = leaks.tests[test].pooled.auc if leaks else np.nan
+        photograph[name].setdefault(test, []).append(auc)
+  stacked = [
+    {arm: {key: np.array(values) for key, values in named.items()} for arm, named in both.items()}
+    for both in (person, photograph)
+  ]
+  return PoseStudy(tuple(poses), *stacked)

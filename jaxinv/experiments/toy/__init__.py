@@ -1,0 +1,1 @@
+"""launch.toy: two Gaussians and one matrix."""

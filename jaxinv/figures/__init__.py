@@ -1,1 +1,0 @@
-"""Figures for people, each a function from numbers to a matplotlib figure."""

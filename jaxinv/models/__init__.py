@@ -1,0 +1,1 @@
+"""Models, and parameter pytrees of any model."""

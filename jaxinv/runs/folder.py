@@ -1,0 +1,300 @@
+"""The folder of a run: what it is asked, what came out, and whether it is whole.
+
+What each file holds is in BUILD.md, under "The run's folder".
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxinv.runs import files
+from jaxinv.errors import InputError
+from jaxinv.experiments.outcome import Outcome
+from jaxinv.experiments.outcome import summarize
+from jaxinv.experiments.faces.pose import PoseSweep
+from jaxinv.types import Dataset
+
+try:
+  import fcntl
+except ImportError:  # On Windows, where nothing keeps two processes apart.
+  fcntl = None
+
+CHECKPOINTS = "checkpoints"
+# All that a run may write, and so all that --overwrite may remove.
+_OWN = (
+  *("metrics.csv", "summary.json", "history.npz", "splits.npz", "trajectory.npz"),
+  *("cells.csv", "paired.csv", "photographs.csv", "logits"),
+  *("report.html", "benchmark.json", "benchmark.csv", "verdict.txt", "pose.json"),
+  *("audit.json", "recovered.npz", "power.csv"),
+  *("recovered", "weights", "figures", CHECKPOINTS),
+  "config.json",  # Last: what is left of a removal that was cut short still tells its settings.
+)
+_PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy")
+
+
+def configuration(command: str, flags: Mapping[str, Any], dataset: Dataset | None) -> dict:
+  """Describes a run: its flags, data, versions, device and revision.
+
+  Args:
+    command: `launch.NAME`.
+    flags: every flag's value.
+    dataset: the data, for its digest; None where the run draws its own.
+
+  Returns:
+    What config.json holds, not complete yet.
+  """
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  device = jax.devices()[0]
+  config = {
+    "command": command,
+    "flags": dict(flags),
+    "versions": {"python": platform.python_version(), **versions},
+    "device": {
+      "platform": device.platform,
+      "kind": device.device_kind,
+      "count": jax.device_count(),
+    },
+    "precision": jax.config.jax_default_matmul_precision or "default",
+    "git_revision": _git_revision(),
+    "complete": False,
+  }
+  if dataset is not None:
+    config["data"] = {
+      "examples": len(dataset.labels),
+      "classes": dataset.num_classes,
+      "image_shape": list(dataset.image_shape) if dataset.image_shape else None,
+      "sha256": hashlib.sha256(dataset.inputs.tobytes() + dataset.labels.tobytes()).hexdigest(),
+    }
+  return config
+
+
+def _git_revision() -> str | None:
+  """The commit of the source tree that this runs from, or None where it is in none."""
+  root = Path(__file__).resolve().parents[2]
+  if not (root / ".git").exists():
+    return None
+  command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+  try:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def open_folder(
+  out_dir: Path, config: dict, overwrite: bool, free_flags: Sequence[str] = ()
+) -> bool:
+  """Makes a run's folder ready, or says why it may not be used.
+
+  Args:
+    out_dir: the folder, made if missing.
+    config: this run's configuration.
+    overwrite: remove the earlier run that is there.
+    free_flags: flags whose values may differ when an unfinished run goes on.
+
+  Returns:
+    Whether an unfinished run is there, which this one continues.
+
+  Raises:
+    InputError: the folder cannot be written, holds a complete run or one of other settings, or
+      another process is at work in it.
+  """
+  earlier = check_folder(out_dir, overwrite)
+  if earlier is not None and not overwrite:
+    _refuse_difference(out_dir, earlier, config, free_flags)
+  try:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    # Nothing is removed or written under the hands of a process that is at work here.
+    with working_in(out_dir):
+      if overwrite:
+        # Without a configuration nothing here is known to be a run's, but for checkpoints.
+        _remove_run(out_dir, _OWN if (out_dir / "config.json").exists() else (CHECKPOINTS,))
+      files.write_json(out_dir / "config.json", config)
+  except OSError as error:
+    raise InputError(
+      f"cannot write to the folder {out_dir} ({error.strerror}): give another --out_dir"
+    ) from error
+  return earlier is not None and not overwrite
+
+
+def check_folder(out_dir: Path, overwrite: bool) -> dict | None:
+  """Raises InputError where a complete run is not to be replaced; returns the configuration."""
+  earlier = _read_config(out_dir, overwrite)
+  if earlier is None and not overwrite:
+    found = [name for name in _OWN if (out_dir / name).exists()]
+    if found:
+      raise InputError(
+        f"{out_dir} holds {found[-1]} but no config.json that says whose it is: "
+        "give --overwrite to start anew, or another --out_dir"
+      )
+  if earlier is not None and not overwrite and earlier.get("complete"):
+    raise InputError(
+      f"{out_dir} holds a complete run: give --overwrite to replace it, or another --out_dir"
+    )
+  return earlier
+
+
+def join_folder(out_dir: Path, config: dict, free_flags: Sequence[str] = ()) -> None:
+  """Raises InputError unless another process has just opened the folder for the same run."""
+  opened = _read_config(out_dir, overwrite=False)
+  if opened is None or opened.get("complete"):
+    raise InputError(
+      f"the first process has not opened {out_dir} where this one sees it: give all processes the "
+      "same folder on a file system that they share, and see what the first one says"
+    )
+  _refuse_difference(out_dir, opened, config, free_flags)
+
+
+def _read_config(out_dir: Path, overwrite: bool) -> dict | None:
+  try:
+    config = json.loads((out_dir / "config.json").read_text())
+    if isinstance(config, dict) and config and not {"command", "flags"} & set(config):
+      raise InputError(
+        f"{out_dir / 'config.json'} is of no run of jaxinv: give another --out_dir, nothing here "
+        "is touched"
+      )
+    if not isinstance(config, dict) or not isinstance(config.get("flags"), dict):
+      raise ValueError("it describes no run")
+    return config
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  except InputError:
+    raise
+  except (OSError, ValueError, RecursionError) as error:
+    if overwrite:
+      return None
+    raise InputError(
+      f"{out_dir / 'config.json'} cannot be read ({error}): "
+      "give --overwrite to start anew, or another --out_dir"
+    ) from error
+
+
+def _refuse_difference(out_dir: Path, earlier: dict, config: dict, free: Sequence[str]) -> None:
+  """Raises unless the unfinished run was asked for the same, by the same command and data."""
+  pairs = [("command", earlier.get("command"), config["command"])]
+  then, now = earlier.get("flags", {}), config["flags"]
+  pairs += [
+    (f"--{name}", then.get(name), now.get(name))
+    for name in sorted({*then, *now})
+    if name not in free
+  ]
+  pairs.append(("the data set's contents", earlier.get("data"), config.get("data")))
+  for name, old, new in pairs:
+    # Through JSON and back, tuples are lists.
+    if json.loads(json.dumps(new)) != old:
+      what = "" if name.startswith("the") else f" ({old} there, {new} here)"
+      raise InputError(
+        f"{out_dir} holds an unfinished run of another configuration: {name} differs{what}; "
+        "give what it had, --overwrite to start anew, or another --out_dir"
+      )
+
+
+def _remove_run(out_dir: Path, names: Sequence[str]) -> None:
+  for path in (out_dir / name for name in names):
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path)
+    else:
+      path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def working_in(out_dir: Path) -> Iterator[None]:
+  """Holds a run's folder, so that no second process writes there.
+
+  Raises:
+    InputError: another process holds it.
+  """
+  if fcntl is None:
+    yield
+    return
+  path = out_dir / ".lock"
+  with open(path, "w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      raise InputError(
+        f"another process is at work in {out_dir}: wait for it, or give another --out_dir"
+      ) from None
+    yield
+    path.unlink(missing_ok=True)
+
+
+def finish(out_dir: Path, config: dict) -> None:
+  """Marks a run as complete, the last thing to be done, and drops what only resuming needs."""
+  files.write_json(out_dir / "config.json", {**config, "complete": True})
+  shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
+
+
+def write_outcome(out_dir: Path, outcome: Outcome) -> dict:
+  """Writes an experiment's numbers and images.
+
+  Args:
+    out_dir: the run's folder.
+    outcome: what came of the experiment.
+
+  Returns:
+    The summary, as it stands in summary.json.
+  """
+  summary = write_arms(out_dir, outcome)
+  files.write_json(out_dir / "summary.json", summary)
+  return summary
+
+
+def write_arms(out_dir: Path, outcome: Outcome) -> dict:
+  """Writes all of `write_outcome` but summary.json, which it returns."""
+  for name, arm in outcome.arms.items():
+    files.write_npz(out_dir / "recovered" / f"{name}.npz", arm.images)
+    files.write_npz(out_dir / "weights" / f"{name}.npz", arm.arrays)
+  means = {"train_mean": outcome.train_means[0], "train_mean_seeds": outcome.train_means}
+  means |= {"holdout_mean": outcome.holdout_means[0]}
+  means |= {"holdout_mean_seeds": outcome.holdout_means}
+  files.write_npz(out_dir / "recovered" / "targets.npz", means)
+  files.write_npz(out_dir / "splits.npz", outcome.splits)
+  history = {}
+  for name, arm in outcome.arms.items():
+    history[f"{name}/step"] = outcome.steps
+    history |= {f"{name}/{curve}": values for curve, values in arm.history.items()}
+    history[f"{name}/watched"] = arm.frames
+    history |= {f"{name}/{what}": values for what, values in arm.trail.items()}
+  files.write_npz(out_dir / "history.npz", history)
+  write_metrics(out_dir, {name: arm.measures for name, arm in outcome.arms.items()})
+  return summarize(outcome)
+
+
+def write_pose(out_dir: Path, sweep: PoseSweep) -> None:
+  """Writes the sweep over pose as pose.json: the scales, and values for each scale and seed."""
+  values = {
+    "poses": list(sweep.poses),
+    "ncc_centred_to_average": sweep.to_average.tolist(),
+    "ncc_centred_to_photograph": sweep.to_photograph.tolist(),
+  }
+  files.write_json(out_dir / "pose.json", values)
+
+
+def write_metrics(out_dir: Path, arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+  """Writes metrics.csv: one row a measurement, `arm,seed,attack,metric,value`.
+
+  Args:
+    out_dir: the run's folder.
+    arms: {arm: {attack: {metric: values [s]}}}. What is not finite has no row; the seed of
+      `seed_mean` is -1.
+  """
+  rows = ["arm,seed,attack,metric,value"]
+  for arm, attacks in arms.items():
+    for attack, measures in attacks.items():
+      for metric, values in measures.items():
+        rows += [
+          f"{arm},{-1 if attack == 'seed_mean' else seed},{attack},{metric},{float(value):.9g}"
+          for seed, value in enumerate(values)
+          if np.isfinite(value)
+        ]
+  files.write_text(out_dir / "metrics.csv", "\n".join(rows) + "\n")

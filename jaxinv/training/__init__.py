@@ -1,0 +1,1 @@
+"""One model's engines: what a step is."""

@@ -1,0 +1,27 @@
+"""What several tests use: planted data, and what an error must say."""
+
+import numpy as np
+import pytest
+
+from jaxinv.errors import InputError
+from jaxinv.types import Dataset
+
+
+def plant(num_classes=5, per_class=8, shape=(13, 11), noise=0.04, seed=0) -> Dataset:
+  """Images that are their class's mean plus noise, in [0, 1], the classes in no order."""
+  rng = np.random.default_rng(seed)
+  means = rng.uniform(0.2, 0.8, (num_classes, shape[0] * shape[1]))
+  labels = rng.permutation(np.repeat(np.arange(num_classes), per_class)).astype(np.int32)
+  inputs = means[labels] + noise * rng.standard_normal((len(labels), means.shape[1]))
+  names = tuple(f"s{i + 1}" for i in range(num_classes))
+  return Dataset(inputs.clip(0, 1).astype(np.float32), labels, num_classes, shape, names)
+
+
+def assert_fails(call, *parts):
+  """The call raises an InputError of one line that has all parts."""
+  with pytest.raises(InputError) as caught:
+    call()
+  message = str(caught.value)
+  assert message.isprintable()
+  for part in parts:
+    assert part in message, message

@@ -1,0 +1,83 @@
+"""Correlations without images: the same numbers as of the images themselves, by every engine."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxinv.ensemble import mapping, seeds
+from jaxinv.experiments import experiment
+from jaxinv.experiments.settings import Arm, Settings, program_name
+from jaxinv.training.projection import Projection, correlate, less_class_mean, over_bias, pixel_gram
+from jaxinv.types import Data, Hyper, Snapshot
+
+ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio")
+CASES = {
+  "gram": ("gram", Hyper(0.3, weight_decay=0.05)),
+  "primal": ("primal", Hyper(0.3, weight_decay=0.05)),
+  "altered": ("gram", Hyper(0.3, release_noise=0.5, release_bits=5.0)),
+}
+
+
+def look_both_ways(dataset, engine, hyper):
+  """What is glanced of three models, and what examining their images gives."""
+  settings = Settings(
+    (Arm("a", "sgd", hyper),), 3, batch_size=0, engine=engine, attacks=ATTACKS, glances=ATTACKS
+  )
+  lab = experiment.make_lab(settings, dataset)
+  parts, data = lab.engines[program_name(settings.arms[0])], experiment.split_of(lab, range(3))
+  hypers = mapping.stack_hypers([hyper] * 3)
+  states = parts.program.init(seeds.train_keys(0, range(3)), hypers, data)
+  firsts = mapping.copied(states.params)
+  states, _ = parts.program.advance(states, hypers, data, num_steps=7)
+  earlier = mapping.copied(Snapshot(states.params, states.step))
+  states, _ = parts.program.advance(states, hypers, data, num_steps=5)
+  glanced = parts.glance(firsts, states, data, hypers, earlier)
+  whom = np.zeros(3, np.int32), np.ones(3, bool)
+  return glanced, parts.measure(1)(firsts, states, data, *whom, hypers, earlier)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_glanced_is_what_the_images_show(planted, case):
+  (measures, details), measured = look_both_ways(planted, *CASES[case])
+  for attack in ATTACKS:
+    for name, values in measures[attack].items():
+      expected = measured.measures[attack][name]
+      np.testing.assert_allclose(values, expected, atol=2e-4, err_msg=f"{attack} {name}")
+    shown = measured.details[f"identified/{attack}"]
+    np.testing.assert_array_equal(details[f"identified/{attack}"], shown)
+  leaks = np.array([measures[attack]["ncc_centred"] for attack in ATTACKS])
+  assert np.ptp(leaks, axis=0).min() > 0.01  # The attacks differ, so that a mix-up would show.
+  for name in ("train_accuracy", "holdout_accuracy") if case == "altered" else ():
+    np.testing.assert_array_equal(measures["model"][name], measured.measures["model"][name])
+
+
+def test_correlations_are_numpys(planted):
+  rng = np.random.default_rng(0)
+  weights, shares = rng.standard_normal((5, 143)), rng.uniform(size=(3, 40))
+  inputs = jnp.asarray(planted.inputs)
+  products, means = pixel_gram(inputs)
+  data = Data(inputs, jnp.asarray(planted.labels), None, None, None, None, products, means)
+  centred = weights - weights.mean(1, keepdims=True)
+  seen = Projection(*map(jnp.asarray, (centred @ planted.inputs.T, centred @ centred.T)), None)
+  expected = np.corrcoef(weights, shares @ planted.inputs)[:5, 5:]
+  found = jax.jit(correlate)(seen._replace(bias=jnp.zeros(5)), jnp.asarray(shares), data)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_weights_less_their_mean_over_the_classes_are_projected_so():
+  rng = np.random.default_rng(1)
+  weights, examples = rng.standard_normal((5, 12)), rng.standard_normal((8, 12))
+  plain = Projection(*map(jnp.asarray, (weights @ examples.T, weights @ weights.T, np.ones(5))))
+  centred = weights - weights.mean(0)
+  found = less_class_mean(plain)
+  np.testing.assert_allclose(found.products, centred @ examples.T, atol=1e-5)
+  np.testing.assert_allclose(found.gram, centred @ centred.T, atol=1e-5)
+  np.testing.assert_allclose(found.bias, 0, atol=1e-6)
+
+
+def test_a_bias_that_fell_turns_the_image_and_one_that_stayed_leaves_none():
+  one = jnp.ones((3, 4)), jnp.ones((3, 3)), jnp.array([2.0, -0.5, 0.0])
+  products, gram, _ = over_bias(Projection(*one))
+  np.testing.assert_array_equal(products[:, 0], [1, -1, 0])
+  np.testing.assert_array_equal(gram, np.outer([1, -1, 0], [1, -1, 0]))
