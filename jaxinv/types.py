@@ -208,3 +208,25 @@ class Release(NamedTuple):
   init_params: Params | None = None
   peers: Params | None = None
   previous_params: Params | None = None
+
+
+class References(NamedTuple):
+  """Images that the audited model may have been trained on, and those of others.
+
+  Attributes:
+    images: in 0..255.
+    person: whose each image is, an index into `people`.
+    people: names, in natural order; each image is a person of its own where they came in one pool.
+    files: where each image came from, relative to the folder.
+    grouped: whether there was one sub-folder a class.
+    notes: what a reader should know: resized images, files passed over.
+    ordered: whether the people are known to stand in the order of the model's classes.
+  """
+
+  images: Float[np.ndarray, "n h w c"]
+  person: Int[np.ndarray, " n"]
+  people: tuple[str, ...]
+  files: tuple[str, ...]
+  grouped: bool
+  notes: tuple[str, ...] = ()
+  ordered: bool = False

@@ -17,13 +17,13 @@ from typing import Any
 import jax
 from absl import flags
 
-from jaxinv.attacks.weights import NORMALIZATIONS
 from jaxinv.data.att import download_att, load_att
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.ensemble import memory
 from jaxinv.errors import InputError
 from jaxinv.experiments.groups import Stopped
 from jaxinv.experiments.settings import ENGINES, Arm, Settings
+from jaxinv.metrics.images import NORMALIZATIONS
 from jaxinv.models.dense import INITIALIZERS
 from jaxinv.runs import processes
 from jaxinv.training.losses import LOSSES

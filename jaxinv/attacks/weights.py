@@ -12,39 +12,11 @@ from jaxtyping import Array, Float
 
 from jaxinv.attacks.mi_face import mi_face
 from jaxinv.errors import InputError
+from jaxinv.metrics.images import normalize
 from jaxinv.models.params import Layer, class_weights, find_kernels, find_layers
 from jaxinv.types import Params, Release
 
 Attack = Callable[[Release, tuple[int, int]], jax.Array]
-
-
-def normalize(
-  image: Float[Array, "*s"], mode: str = "min-max", largest: float = 255.0
-) -> Float[Array, "*s"]:
-  """Scales one image, whatever its unit, to be looked at. Never NaN: a constant image gives zeros.
-
-  Args:
-    image: the values; those that are not finite count as 0.
-    mode: `min-max` maps the smallest value to 0 and the largest to `largest`; `max` multiplies so
-      that the largest magnitude becomes `largest`, and keeps the signs (the article's toy).
-    largest: the largest value of the data.
-
-  Returns:
-    The scaled image, in 0 .. largest, or for `max` in -largest .. largest.
-
-  Raises:
-    InputError: the mode is unknown.
-  """
-  if mode not in NORMALIZATIONS:
-    raise InputError(f"unknown normalisation '{mode}': choose from {', '.join(NORMALIZATIONS)}")
-  # Halved, so that the difference of two finite values is finite too.
-  image = 0.5 * jnp.where(jnp.isfinite(image), image, 0.0)
-  low = image.min() if mode == "min-max" else 0.0
-  span = image.max() - low if mode == "min-max" else jnp.abs(image).max()
-  return jnp.where(span > 0, (image - low) / jnp.where(span > 0, span, 1.0), 0.0) * largest
-
-
-NORMALIZATIONS = ("min-max", "max")
 
 
 def units(params: Params, image_shape: tuple[int, int]) -> Float[Array, "u h w"]:

@@ -15,13 +15,13 @@ from jaxtyping import Array, Float
 
 from jaxinv.auditing import extraction
 from jaxinv.auditing.extraction import Held, Task
-from jaxinv.auditing.findings import Audit, Finding, Match, References
+from jaxinv.auditing.findings import Audit, Finding
 from jaxinv.auditing.sources import ImageShape, find_sources
 from jaxinv.errors import InputError
 from jaxinv.metrics import images as metrics
-from jaxinv.metrics.matching import FEWEST_PEOPLE, person_means, prepare, resemble
+from jaxinv.metrics.matching import FEWEST_PEOPLE, Match, person_means, prepare, resemble
 from jaxinv.metrics.structure import benjamini_hochberg, blind_scores, permutation_null
-from jaxinv.types import Params
+from jaxinv.types import Params, References
 
 _KEPT = 1024  # Images of a finding that are kept; of more, the clearest.
 

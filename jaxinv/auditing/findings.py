@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxinv.metrics.matching import Match
+from jaxinv.types import References
+
 
 class Tensor(NamedTuple):
   """A tensor of the audited model, and what became of it.
@@ -23,48 +26,6 @@ class Tensor(NamedTuple):
   dtype: str
   use: str
   why: str
-
-
-class References(NamedTuple):
-  """Images that the audited model may have been trained on, and those of others.
-
-  Attributes:
-    images: in 0..255.
-    person: whose each image is, an index into `people`.
-    people: names, in natural order; each image is a person of its own where they came in one pool.
-    files: where each image came from, relative to the folder.
-    grouped: whether there was one sub-folder a class.
-    notes: what a reader should know: resized images, files passed over.
-    ordered: whether the people are known to stand in the order of the model's classes.
-  """
-
-  images: Float[np.ndarray, "n h w c"]
-  person: Int[np.ndarray, " n"]
-  people: tuple[str, ...]
-  files: tuple[str, ...]
-  grouped: bool
-  notes: tuple[str, ...] = ()
-  ordered: bool = False
-
-
-class Match(NamedTuple):
-  """Whom each recovered image resembles, against how much it resembles everybody else.
-
-  Attributes:
-    nearest: indices of the reference images with the largest correlation, the largest first; where
-      a unit holds a person as a negative, those with the most negative.
-    nearest_ncc: their centred correlations (both less what all people have in common).
-    person: the person that stands out most.
-    person_ncc: the centred correlation with that person's mean image; negative where a hidden unit
-      has the face as a negative.
-    p_values: chance that somebody stands out so much among people who are all alike to the image.
-  """
-
-  nearest: Int[np.ndarray, "u m"]
-  nearest_ncc: Float[np.ndarray, "u m"]
-  person: Int[np.ndarray, " u"]
-  person_ncc: Float[np.ndarray, " u"]
-  p_values: Float[np.ndarray, " u"]
 
 
 class Finding(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxinv.attacks.weights import KNOWLEDGE
 from jaxinv.auditing import figures
 from jaxinv.auditing.figures import plural, rank, two_digits
-from jaxinv.auditing.findings import Audit, Finding, References, Tensor
+from jaxinv.auditing.findings import Audit, Finding, Tensor
 from jaxinv.auditing.to_json import to_json, unit_json
 from jaxinv.auditing.verdict import (
   count,
@@ -27,6 +27,7 @@ from jaxinv.auditing.verdict import (
 )
 from jaxinv.runs.figures import save
 from jaxinv.runs.page import Picture, Section, Table, run_section, write_report
+from jaxinv.types import References
 
 __all__ = ["Story", "summary_lines", "to_json", "verdict", "write_page"]
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from jaxinv.attacks.weights import KNOWLEDGE
 from jaxinv.auditing.figures import rank
-from jaxinv.auditing.findings import Audit, Finding, References
+from jaxinv.auditing.findings import Audit, Finding
 from jaxinv.auditing.verdict import flagged, verdict
+from jaxinv.types import References
 
 # Images told of one by one: in the whole file, and of any finding at least.
 _MOST_UNITS, _FEWEST_UNITS = 4000, 10

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.auditing.findings import References
 from jaxinv.data.names import natural_pieces, shown
 from jaxinv.errors import InputError
+from jaxinv.types import References
 
 # How an image's file ends. What it holds is found by its content, in any of FORMATS.
 _IMAGE = re.compile(

@@ -32,7 +32,7 @@ class Look(NamedTuple):
     image_shape: (h, w) in pixels.
     num_classes: number of classes, k.
     holdout: whether there are held-out examples to compare with.
-    normalize: a name in `recover.NORMALIZATIONS`.
+    normalize: a name in `metrics.images.NORMALIZATIONS`.
     largest: the largest value of the data, in 0..255.
     attacks: names in `recover.ATTACKS` that need one model; `update_ratio` needs a snapshot.
     altered: whether releases may differ from what was trained, see `defences`: the accuracies are

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jaxinv.attacks import weights
 from jaxinv.data.splits import check_split
 from jaxinv.errors import InputError
 from jaxinv.experiments import leakage
+from jaxinv.metrics.images import NORMALIZATIONS
 from jaxinv.training import gram, primal
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS
@@ -46,7 +46,7 @@ class Settings:
     hidden: units of each hidden layer; empty for a linear model.
     use_bias: whether layers have a bias.
     initializer: a name in `models.INITIALIZERS`.
-    normalize: a name in `recover.NORMALIZATIONS`.
+    normalize: a name in `metrics.images.NORMALIZATIONS`.
     engine: `primal`, `gram`, or `auto`: gram where it is exact and the quicker one.
     width: runs a group; 0 for as many as are quick and fit the memory.
     memory_fraction: share of the device's memory to plan with.
@@ -151,10 +151,9 @@ def check(settings: Settings, dataset: Dataset) -> None:
   check_names([arm.name for arm in settings.arms])
   if settings.loss not in LOSSES:
     raise InputError(f"unknown loss '{settings.loss}': choose from {', '.join(LOSSES)}")
-  if settings.normalize not in weights.NORMALIZATIONS:
+  if settings.normalize not in NORMALIZATIONS:
     raise InputError(
-      f"unknown normalisation '{settings.normalize}': "
-      f"choose from {', '.join(weights.NORMALIZATIONS)}"
+      f"unknown normalisation '{settings.normalize}': choose from {', '.join(NORMALIZATIONS)}"
     )
   if settings.engine not in ("auto", *ENGINES):
     raise InputError(f"unknown engine '{settings.engine}': choose from auto, {', '.join(ENGINES)}")

@@ -8,10 +8,39 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxinv.attacks.weights import normalize
+from jaxinv.errors import InputError
 
 # Equal images have no noise at all; their PSNR is given as 100 dB rather than infinite.
 _SMALLEST_MSE = 1e-10
+
+
+NORMALIZATIONS = ("min-max", "max")
+
+
+def normalize(
+  image: Float[Array, "*s"], mode: str = "min-max", largest: float = 255.0
+) -> Float[Array, "*s"]:
+  """Scales one image, whatever its unit, to be looked at. Never NaN: a constant image gives zeros.
+
+  Args:
+    image: the values; those that are not finite count as 0.
+    mode: `min-max` maps the smallest value to 0 and the largest to `largest`; `max` multiplies so
+      that the largest magnitude becomes `largest`, and keeps the signs (the article's toy).
+    largest: the largest value of the data.
+
+  Returns:
+    The scaled image, in 0 .. largest, or for `max` in -largest .. largest.
+
+  Raises:
+    InputError: the mode is unknown.
+  """
+  if mode not in NORMALIZATIONS:
+    raise InputError(f"unknown normalisation '{mode}': choose from {', '.join(NORMALIZATIONS)}")
+  # Halved, so that the difference of two finite values is finite too.
+  image = 0.5 * jnp.where(jnp.isfinite(image), image, 0.0)
+  low = image.min() if mode == "min-max" else 0.0
+  span = image.max() - low if mode == "min-max" else jnp.abs(image).max()
+  return jnp.where(span > 0, (image - low) / jnp.where(span > 0, span, 1.0), 0.0) * largest
 
 
 def ncc(a: Float[Array, "*s"], b: Float[Array, "*s"]) -> Float[Array, ""]:

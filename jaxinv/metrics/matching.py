@@ -11,7 +11,28 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxinv.auditing.findings import Match, References
+from jaxinv.types import References
+
+
+class Match(NamedTuple):
+  """Whom each recovered image resembles, against how much it resembles everybody else.
+
+  Attributes:
+    nearest: indices of the reference images with the largest correlation, the largest first; where
+      a unit holds a person as a negative, those with the most negative.
+    nearest_ncc: their centred correlations (both less what all people have in common).
+    person: the person that stands out most.
+    person_ncc: the centred correlation with that person's mean image; negative where a hidden unit
+      has the face as a negative.
+    p_values: chance that somebody stands out so much among people who are all alike to the image.
+  """
+
+  nearest: Int[np.ndarray, "u m"]
+  nearest_ncc: Float[np.ndarray, "u m"]
+  person: Int[np.ndarray, " u"]
+  person_ncc: Float[np.ndarray, " u"]
+  p_values: Float[np.ndarray, " u"]
+
 
 FEWEST_PEOPLE = 5
 # Ridge of the regression that people's own parts are what is left of, in units of the geometric

@@ -8,11 +8,10 @@ from jaxinv.attacks import weights as recover
 from jaxinv.auditing import audit as auditing
 from jaxinv.auditing import extraction
 from jaxinv.auditing.audit import audit
-from jaxinv.auditing.findings import References
 from jaxinv.auditing.sources import LAYOUTS
 from jaxinv.errors import InputError
 from jaxinv.models.params import class_weights
-from jaxinv.types import Release
+from jaxinv.types import References, Release
 
 SHAPE = (13, 11)
 

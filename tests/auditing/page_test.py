@@ -9,8 +9,10 @@ import pytest
 from scipy import ndimage
 
 from jaxinv.auditing import figures, page, verdict
-from jaxinv.auditing.findings import Audit, Finding, Match, References, Tensor
+from jaxinv.auditing.findings import Audit, Finding, Tensor
+from jaxinv.metrics.matching import Match
 from jaxinv.runs import files
+from jaxinv.types import References
 
 SHAPE = (12, 9, 1)
 CONFIG = {

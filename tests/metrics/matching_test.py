@@ -10,11 +10,11 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from jaxinv.auditing.findings import References
 from jaxinv.data.att import load_att
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.metrics import matching
 from jaxinv.metrics.matching import FEWEST_PEOPLE, person_means, prepare, resemble
+from jaxinv.types import References
 
 SHAPE = (14, 12)
 ALPHA = 0.05

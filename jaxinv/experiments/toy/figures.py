@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from jaxinv.attacks.weights import normalize
+from jaxinv.metrics.images import normalize
 from jaxinv.runs.figures import colour, new_figure
 
 # A curve is drawn through this many steps; more would not be told apart.
