@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from jaxinv.attacks.weights import ATTACKS
+from jaxinv.attacks.attack import ATTACKS
 from jaxinv.auditing import page as audit_report
 from jaxinv.auditing.audit import audit
 from jaxinv.auditing.findings import Audit, References

@@ -1,1 +1,27 @@
-"""What an attacker holds -> images."""
+"""What an attacker holds -> images. `DEFAULT` and `ALL` are values; any `Attack` may join them."""
+
+from jaxinv.attacks.attack import (
+  ALL,
+  DEFAULT,
+  Attack,
+  class_centred,
+  init_diff,
+  mi_face,
+  recover,
+  reshape,
+  seed_mean,
+  update_ratio,
+)
+
+__all__ = [
+  "ALL",
+  "DEFAULT",
+  "Attack",
+  "class_centred",
+  "init_diff",
+  "mi_face",
+  "recover",
+  "reshape",
+  "seed_mean",
+  "update_ratio",
+]

@@ -4,19 +4,13 @@ Every attack is a plain function of what the attacker holds (a `Release`) and th
 image; it returns one raw image a class, which `normalize` then scales to be looked at.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxinv.attacks.mi_face import mi_face
 from jaxinv.errors import InputError
-from jaxinv.metrics.images import normalize
 from jaxinv.models.params import Layer, class_weights, find_kernels, find_layers
 from jaxinv.types import Params, Release
-
-Attack = Callable[[Release, tuple[int, int]], jax.Array]
 
 
 def units(params: Params, image_shape: tuple[int, int]) -> Float[Array, "u h w"]:
@@ -162,47 +156,3 @@ def _only_layer(
 
 def _as_images(params: Params, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
   return class_weights(params, image_shape[0] * image_shape[1]).reshape(-1, *image_shape)
-
-
-ATTACKS: dict[str, Attack] = {
-  "reshape": reshape,
-  "init_diff": init_diff,
-  "seed_mean": seed_mean,
-  "class_centred": class_centred,
-  "update_ratio": update_ratio,
-  "mi_face": mi_face,
-}
-
-# What the attacker must hold, by attack.
-KNOWLEDGE: dict[str, str] = {
-  "reshape": "weights",
-  "init_diff": "weights and initial weights",
-  "seed_mean": "several models",
-  "class_centred": "weights",
-  "update_ratio": "two releases",
-  "mi_face": "weights",
-}
-
-
-def recover(
-  attack: str, release: Release, image_shape: tuple[int, int], mode: str = "min-max", largest=255.0
-) -> Float[Array, "k h w"]:
-  """Runs an attack by name and normalises each image.
-
-  Args:
-    attack: a name in `ATTACKS`.
-    release: what the attacker holds.
-    image_shape: (h, w) in pixels.
-    mode: how to normalise, see `normalize`.
-    largest: the largest value of the data.
-
-  Returns:
-    One image a class, in 0..255 unless said otherwise.
-
-  Raises:
-    InputError: the attack is unknown or lacks what it needs.
-  """
-  if attack not in ATTACKS:
-    raise InputError(f"unknown attack '{attack}': choose from {', '.join(ATTACKS)}")
-  images = ATTACKS[attack](release, image_shape)
-  return jax.vmap(lambda image: normalize(image, mode, largest))(images)

@@ -51,7 +51,7 @@ def audit(
     references: images to compare with, see `data.folder.load_references`.
     layout: how images were flattened, a name in `sources.LAYOUTS`; `auto` takes the one in which
       the weights look most like images, and multiplies the p-values by the number of choices.
-    attacks: names in `recover.ATTACKS`; if empty, all but `mi_face` that can be carried out.
+    attacks: names in `attacks.ALL`; if empty, all but `mi_face` that can be carried out.
     alpha: the share of false alarms that the tests allow, corrected for the number of images.
     seed: of the permutations that noise is told by.
     advanced: told of the progress: what, images done, images in all.

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.attacks import weights
+from jaxinv.attacks import attack as attack_values
 from jaxinv.auditing.formats.stored import Stored
 from jaxinv.auditing.sources import Source, as_images
 from jaxinv.errors import InputError
@@ -117,12 +117,12 @@ def plan(
 ) -> tuple[list[Task], list[str]]:
   """Which attacks are carried out on which sources; and what is left out, in words."""
   for attack in attacks:
-    if attack not in weights.ATTACKS:
-      names = ", ".join(weights.ATTACKS)
+    if attack not in attack_values.ATTACKS:
+      names = ", ".join(attack_values.ATTACKS)
       raise InputError(f"unknown attack '{attack}': choose from {names}")
     if lacks := _lacks(attack, held):
       raise InputError(f"{attack} needs {lacks}")
-  possible = [attack for attack in weights.ATTACKS if not _lacks(attack, held)]
+  possible = [attack for attack in attack_values.ATTACKS if not _lacks(attack, held)]
   asked = attacks or [attack for attack in possible if attack != "mi_face"]
   tasks, notes = [], []
   for source in sources:
@@ -233,7 +233,7 @@ def images(task: Task, held: Held, layout: str) -> Iterator[Float[np.ndarray, "b
 def _attack(task: Task, release: Release) -> Float[np.ndarray, "b h w c"]:
   """Carries an attack out; to it, the channels of a pixel are pixels side by side."""
   height, width, channels = task.source.image_shape
-  images = weights.ATTACKS[task.attack](release, (height, width * channels))
+  images = attack_values.ATTACKS[task.attack](release, (height, width * channels))
   return np.asarray(images, np.float32).reshape(-1, height, width, channels)
 
 

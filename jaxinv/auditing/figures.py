@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from jaxinv.attacks import weights
+from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.auditing.findings import Audit, Finding
 from jaxinv.experiments.study.figures import legend, short
+from jaxinv.metrics.images import normalize
 from jaxinv.runs.figures import colour, new_figure
 
 # At most so many recovered images in the first figure; of one or two a column with references.
@@ -119,7 +120,7 @@ def _clearest_of(audit: Audit, what: str, most: int) -> list[Pick]:
   for finding in (f for f in audit.findings if f.what == what):
     keys = _keys(finding)
     places = {int(unit): place for place, unit in enumerate(finding.kept)}
-    alone = weights.KNOWLEDGE.get(finding.attack) == "weights"
+    alone = KNOWLEDGE.get(finding.attack) == "weights"
     for unit in [int(unit) for unit in rank(finding) if int(unit) in places][:most]:
       *flags, clear = (float(key[unit]) for key in keys)
       ranked.append(((*flags, alone, clear), Pick(finding, places[unit], unit)))
@@ -141,7 +142,7 @@ def displayable(images: Float[np.ndarray, "s h w c"]) -> Float[np.ndarray, "s h 
   """
   if images.shape[-1] != 3:
     images = images.mean(-1)
-  scale = jax.vmap(lambda image: weights.normalize(image, largest=1.0))
+  scale = jax.vmap(lambda image: normalize(image, largest=1.0))
   return np.asarray(scale(jnp.asarray(images, jnp.float32)))
 
 

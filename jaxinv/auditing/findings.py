@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
   Attributes:
     source: the tensor's name.
-    attack: a name in `recover.ATTACKS`.
+    attack: a name in `attacks.ALL`.
     what: what an image is of: `class`, `unit` (of a hidden layer, or of an axis of which nothing is
       known) or `filter` (of a convolution; looked at, but no part of the verdict).
     layout: how the pixels lie in the tensor, such as `hwc`.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxinv.attacks.weights import KNOWLEDGE
+from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.auditing import figures
 from jaxinv.auditing.figures import plural, rank, two_digits
 from jaxinv.auditing.findings import Audit, Finding, Tensor

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.attacks.weights import KNOWLEDGE
+from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.auditing.figures import rank
 from jaxinv.auditing.findings import Audit, Finding
 from jaxinv.auditing.verdict import flagged, verdict

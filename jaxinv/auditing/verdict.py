@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxinv.attacks.weights import KNOWLEDGE
+from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.auditing.figures import plural, two_digits
 from jaxinv.auditing.findings import Audit, Finding
 from jaxinv.auditing.sources import is_memory

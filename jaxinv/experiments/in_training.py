@@ -16,8 +16,6 @@ from jaxinv.training.primal import Trainer
 from jaxinv.training.projection import (
   Projection,
   correlate,
-  less_class_mean,
-  over_bias,
   project_difference,
 )
 from jaxinv.types import Data, Hyper, Params, Snapshot, TrainState
@@ -77,9 +75,9 @@ def _projections(trainer, look, first, state, data, earlier, release) -> dict[st
   plain = of(now, None)
   makers = {
     "reshape": lambda: plain,
-    "class_centred": lambda: less_class_mean(plain),
+    "class_centred": lambda: plain.less_class_mean(),
     "init_diff": lambda: of(now, start),
-    "update_ratio": lambda: over_bias(of(now, before)),
+    "update_ratio": lambda: of(now, before).over_bias(),
   }
   return {attack: makers[attack]() for attack in look.attacks}
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxinv.attacks import weights as recover
+from jaxinv.attacks.attack import recover
 from jaxinv.attacks.release import defend
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
@@ -34,7 +34,7 @@ class Look(NamedTuple):
     holdout: whether there are held-out examples to compare with.
     normalize: a name in `metrics.images.NORMALIZATIONS`.
     largest: the largest value of the data, in 0..255.
-    attacks: names in `recover.ATTACKS` that need one model; `update_ratio` needs a snapshot.
+    attacks: names in `attacks.ALL` that need one model; `update_ratio` needs a snapshot.
     altered: whether releases may differ from what was trained, see `defences`: the accuracies are
       then measured of the release.
     photographs: whether to compare recovered images with every single example too, and to keep
@@ -138,7 +138,7 @@ def examine(
   release = released(trainer, look, first, state, data, hyper, earlier)
   params, init_params = release.params, release.init_params
   images = {
-    attack: recover.recover(attack, release, look.image_shape, look.normalize, look.largest)
+    attack: recover(attack, release, look.image_shape, look.normalize, look.largest)
     for attack in look.attacks
   }
   measures, details = _compare(look, images, data)
@@ -344,7 +344,7 @@ def measure_seed_mean(
   ]
   # The attack on the mean itself: averaging comes before the reshaping, and both are linear.
   release = Release(params=None, peers={"kernel": mean_weights.T[None]})
-  images = recover.recover("seed_mean", release, look.image_shape, look.normalize, look.largest)
+  images = recover("seed_mean", release, look.image_shape, look.normalize, look.largest)
   return images, metrics.measure(images, means[0], means[1] if look.holdout else None)
 
 

@@ -53,7 +53,7 @@ class Settings:
     save_seeds: of how many seeds images and weights are kept.
     record_every: steps from one record to the next.
     watch: the class whose image is kept at each record, of each arm's first seed.
-    attacks: names in `recover.ATTACKS` that need one model, for the models at the end.
+    attacks: names in `attacks.ALL` that need one model, for the models at the end.
     glances: attacks to look with at every record too; none of them looks at what `attacks` does
       not.
     prefixes: whether the models of an arm are averaged over its first 1, 2, 4, 8, ... seeds, and

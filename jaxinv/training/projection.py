@@ -29,6 +29,27 @@ class Projection(NamedTuple):
   gram: Float[Array, "k k"]
   bias: Float[Array, " k"]
 
+  def less_class_mean(self) -> "Projection":
+    """The projection of the weights less their mean over the classes."""
+    products, gram, bias = self
+    gram = gram - gram.mean(0, keepdims=True)
+    return Projection(
+      products - products.mean(0, keepdims=True),
+      gram - gram.mean(1, keepdims=True),
+      bias - bias.mean(),
+    )
+
+  def over_bias(self) -> "Projection":
+    """The projection of each class's weights over its bias, but for the scale, which none looks at.
+
+    What is left of the quotient is its sign; zeros where the bias is zero.
+    """
+    products, gram, bias = self
+    signs = jnp.sign(bias)
+    return Projection(
+      signs[:, None] * products, signs[:, None] * gram * signs[None], jnp.abs(signs)
+    )
+
 
 def pixel_gram(inputs: Float[Array, "n p"]) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
   """The products of all examples, each less its mean over the pixels, and these means.
@@ -65,27 +86,6 @@ def project_difference(
     bias -= output_bias(minus, num_classes)
   centred = weights - weights.mean(1, keepdims=True)
   return Projection(centred @ data.inputs.T, centred @ centred.T, bias)
-
-
-def less_class_mean(projection: Projection) -> Projection:
-  """The projection of the weights less their mean over the classes."""
-  products, gram, bias = projection
-  gram = gram - gram.mean(0, keepdims=True)
-  return Projection(
-    products - products.mean(0, keepdims=True),
-    gram - gram.mean(1, keepdims=True),
-    bias - bias.mean(),
-  )
-
-
-def over_bias(projection: Projection) -> Projection:
-  """The projection of each class's weights over its bias, but for the scale, which none looks at.
-
-  What is left of the quotient is its sign; zeros where the bias is zero.
-  """
-  products, gram, bias = projection
-  signs = jnp.sign(bias)
-  return Projection(signs[:, None] * products, signs[:, None] * gram * signs[None], jnp.abs(signs))
 
 
 def correlate(

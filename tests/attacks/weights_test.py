@@ -11,19 +11,17 @@ import optax
 import pytest
 from hypothesis import strategies as st
 
-from jaxinv.attacks import weights
+from jaxinv.attacks.attack import ATTACKS, KNOWLEDGE, recover
 from jaxinv.attacks.mi_face import invert_class, mi_face
 from jaxinv.attacks.weights import (
-  ATTACKS,
-  KNOWLEDGE,
   class_centred,
-  recover,
   reshape,
   seed_mean,
   units,
   update_ratio,
 )
 from jaxinv.errors import InputError
+from jaxinv.metrics import images as image_metrics
 from jaxinv.models.dense import make_model
 from jaxinv.models.params import class_weights, dense_logits, find_kernels, find_layers, take_path
 from jaxinv.types import Release
@@ -34,7 +32,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(1, 255, (CLASSES, *SHAPE)).astype(np.float32)
 IMAGES[:, 0, 0], IMAGES[:, 1, 1] = 0, 255
 KERNEL = jnp.asarray(IMAGES.reshape(CLASSES, -1).T)
-normalize = jax.jit(weights.normalize, static_argnames=("mode", "largest"))
+normalize = jax.jit(image_metrics.normalize, static_argnames=("mode", "largest"))
 quick = hypothesis.settings(max_examples=60, deadline=None)
 pictures = hnp.arrays(np.float32, (12,), elements=st.floats(width=32))
 

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxinv.attacks import weights as recover
+from jaxinv.attacks.attack import ATTACKS
+from jaxinv.attacks.weights import units
 from jaxinv.auditing import audit as auditing
 from jaxinv.auditing import extraction
 from jaxinv.auditing.audit import audit
@@ -90,15 +91,15 @@ def test_the_attacks_are_those_of_the_study():
   now, start, before, other = (linear(scale) for scale in (1.0, 0.0, 0.7, 0.9))
   found = audit(now, SHAPE, init_params=start, previous_params=before, peers=[other])
   held = Release(now, start, jax.tree.map(lambda *it: np.stack(it), now, other), before)
-  assert [it.attack for it in found.findings] == list(recover.ATTACKS)[:5]
+  assert [it.attack for it in found.findings] == list(ATTACKS)[:5]
   for finding in found.findings:
-    wanted = recover.ATTACKS[finding.attack](held, SHAPE)
+    wanted = ATTACKS[finding.attack](held, SHAPE)
     np.testing.assert_allclose(
       finding.images[..., 0], wanted, rtol=1e-5, atol=1e-6, err_msg=finding.attack
     )
   (asked,) = audit(now, SHAPE, attacks=["mi_face"]).findings
   np.testing.assert_allclose(
-    asked.images[..., 0], recover.ATTACKS["mi_face"](held, SHAPE), rtol=1e-5, atol=1e-6
+    asked.images[..., 0], ATTACKS["mi_face"](held, SHAPE), rtol=1e-5, atol=1e-6
   )
 
 
@@ -112,8 +113,8 @@ def test_classes_behind_hidden_layers_and_their_units(torch):
   wanted = class_weights(params, 143).reshape(-1, *SHAPE)
   recovered = of(found, "class", "reshape").images[..., 0]
   np.testing.assert_allclose(recovered, wanted, rtol=1e-5, atol=1e-6)
-  units = recover.units(params, SHAPE)
-  np.testing.assert_array_equal(of(found, "unit", "reshape").images[..., 0], units)
+  seen = units(params, SHAPE)
+  np.testing.assert_array_equal(of(found, "unit", "reshape").images[..., 0], seen)
 
 
 def test_some_units_at_a_time_give_what_all_at_once_give(monkeypatch):

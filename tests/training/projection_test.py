@@ -8,7 +8,7 @@ import pytest
 from jaxinv.ensemble import mapping, seeds
 from jaxinv.experiments import experiment
 from jaxinv.experiments.settings import Arm, Settings, program_name
-from jaxinv.training.projection import Projection, correlate, less_class_mean, over_bias, pixel_gram
+from jaxinv.training.projection import Projection, correlate, pixel_gram
 from jaxinv.types import Data, Hyper, Snapshot
 
 ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio")
@@ -70,7 +70,7 @@ def test_weights_less_their_mean_over_the_classes_are_projected_so():
   weights, examples = rng.standard_normal((5, 12)), rng.standard_normal((8, 12))
   plain = Projection(*map(jnp.asarray, (weights @ examples.T, weights @ weights.T, np.ones(5))))
   centred = weights - weights.mean(0)
-  found = less_class_mean(plain)
+  found = plain.less_class_mean()
   np.testing.assert_allclose(found.products, centred @ examples.T, atol=1e-5)
   np.testing.assert_allclose(found.gram, centred @ centred.T, atol=1e-5)
   np.testing.assert_allclose(found.bias, 0, atol=1e-6)
@@ -78,6 +78,6 @@ def test_weights_less_their_mean_over_the_classes_are_projected_so():
 
 def test_a_bias_that_fell_turns_the_image_and_one_that_stayed_leaves_none():
   one = jnp.ones((3, 4)), jnp.ones((3, 3)), jnp.array([2.0, -0.5, 0.0])
-  products, gram, _ = over_bias(Projection(*one))
+  products, gram, _ = Projection(*one).over_bias()
   np.testing.assert_array_equal(products[:, 0], [1, -1, 0])
   np.testing.assert_array_equal(gram, np.outer([1, -1, 0], [1, -1, 0]))

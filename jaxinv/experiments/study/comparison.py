@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxinv.attacks.weights import KNOWLEDGE
+from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.metrics.stats import Interval, bootstrap_intervals, paired_difference
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxinv.attacks.weights import KNOWLEDGE
+from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.experiments.faces.figures import mosaic
 from jaxinv.experiments.outcome import ArmOutcome, Outcome
 from jaxinv.experiments.study.comparison import LABELS, LEAKAGE, NAIVE, Verdict, final

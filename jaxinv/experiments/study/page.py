@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxinv.attacks.weights import KNOWLEDGE
+from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison, controls, figures
 from jaxinv.experiments.study.comparison import LABELS, LEAKAGE, NAIVE, Verdict

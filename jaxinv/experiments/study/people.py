@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxinv.attacks.weights import KNOWLEDGE
+from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.experiments.faces.figures import clearest_and_most_varied
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison, figures

@@ -32,7 +32,7 @@ def weights_figure(
   Args:
     weights: of each seed at each step, the initial ones first; all finite.
     class_means: true mean of each class.
-    mode: how the attacker normalises, see `recover.normalize`.
+    mode: how the attacker normalises, see `metrics.images.normalize`.
     data_max: the largest magnitude of the data that the attacker knows.
 
   Returns:

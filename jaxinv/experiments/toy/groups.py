@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxinv.attacks import weights as recover
 from jaxinv.ensemble import mapping, memory
 from jaxinv.ensemble import seeds as draws
 from jaxinv.experiments.groups import Host, Stopped
 from jaxinv.experiments.toy.toy import FEATURES, Engine, Settings, draw, make_engine
+from jaxinv.metrics.images import normalize
 from jaxinv.runs import checkpoint
 from jaxinv.types import Record
 
@@ -171,7 +171,7 @@ def _assemble(settings: Settings, results: Sequence[_Result]) -> Outcome:
 def _normalize(
   weights: Float[np.ndarray, "s p k"], mode: str, largest: float
 ) -> Float[Array, "s p k"]:
-  return jax.vmap(lambda w: recover.normalize(w, mode, largest))(weights)
+  return jax.vmap(lambda w: normalize(w, mode, largest))(weights)
 
 
 def _norm(matrices: Float[np.ndarray, "s p k"]) -> Float[np.ndarray, " s"]:

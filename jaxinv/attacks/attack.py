@@ -1,0 +1,196 @@
+"""What an attack is: a value that says what it needs, where it applies and how it is called.
+
+Everything that must know about an attack (what is kept for it, whether an audit can run it, how
+figures call it) reads it here, so that an attack of the caller's own is used like any other.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float
+
+from jaxinv.attacks import weights
+from jaxinv.attacks.mi_face import mi_face as ascend_confidence
+from jaxinv.errors import InputError, choose
+from jaxinv.metrics.images import normalize
+from jaxinv.types import Params, Release
+
+ImageShape = tuple[int, ...]
+
+
+class Attack(NamedTuple):
+  """A way from what an attacker holds to images.
+
+  Attributes:
+    name: what it is called, in files too.
+    recover: (release, image shape) -> one raw image a class, for one model.
+    needs: fields of `Release` that it reads: decides what is kept, and what an audit can run.
+    per_unit: whether it may be fed some units of a layer at a time.
+    linear_only: whether it is for models of one layer.
+    project: (of, held) -> its images as the examples see them, where they are linear in the
+      weights: `of(params, minus)` projects the weights, less those of `minus` where it is not
+      None; `held` is a release in the form in which the engine keeps parameters. It can then be
+      measured at every record; None for an attack that is made at the end only.
+    words: its label in figures.
+    how: its line in "how to read"; the label where there is none.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> negative = Attack("negative", lambda release, shape: -reshape(release, shape), words="-W")
+    >>> negative(Release({"kernel": jnp.ones((6, 2))}), (2, 3)).shape
+    (2, 2, 3)
+  """
+
+  name: str
+  recover: Callable[[Release, ImageShape], Array]
+  needs: frozenset[str] = frozenset({"params"})
+  per_unit: bool = False
+  linear_only: bool = False
+  project: Callable[[Callable[[Params, Params | None], Any], Release], Any] | None = None
+  words: str = ""
+  how: str = ""
+
+  def __call__(self, release: Release, image_shape: ImageShape) -> Array:
+    """One raw image a class."""
+    return self.recover(release, image_shape)
+
+  @property
+  def label(self) -> str:
+    """What figures call it."""
+    return self.words or self.name
+
+  @property
+  def knowledge(self) -> str:
+    """What the attacker must hold, in words."""
+    held = [words for field, words in _KNOWLEDGE.items() if field in self.needs]
+    return " and ".join(held) or "weights"
+
+  @property
+  def needs_one_model(self) -> bool:
+    """Whether it attacks a single model, and not several together."""
+    return "peers" not in self.needs
+
+
+# Longest knowledge first; what goes beyond the weights says so by itself.
+_KNOWLEDGE = {
+  "peers": "several models",
+  "previous_params": "two releases",
+  "init_params": "weights and initial weights",
+}
+
+reshape = Attack(
+  "reshape",
+  weights.reshape,
+  per_unit=True,
+  project=lambda of, held: of(held.params, None),
+  words="W",
+  how="the weights of a class, reshaped into a picture: the naive attacker",
+)
+init_diff = Attack(
+  "init_diff",
+  weights.init_diff,
+  frozenset({"params", "init_params"}),
+  per_unit=True,
+  project=lambda of, held: of(held.params, held.init_params),
+  words="W - W0",
+  how="what training changed in the weights, W - W0",
+)
+seed_mean = Attack(
+  "seed_mean",
+  weights.seed_mean,
+  frozenset({"peers"}),
+  per_unit=True,
+  words="mean W of all seeds",
+  how="the average of the weights of all seeds' models",
+)
+class_centred = Attack(
+  "class_centred",
+  weights.class_centred,
+  project=lambda of, held: of(held.params, None).less_class_mean(),
+  words="W less its class mean",
+  how="the same less the mean over the classes, which softmax does not see",
+)
+update_ratio = Attack(
+  "update_ratio",
+  weights.update_ratio,
+  frozenset({"params", "previous_params"}),
+  per_unit=True,
+  linear_only=True,
+  project=lambda of, held: of(held.params, held.previous_params).over_bias(),
+  words="change of W over that of the bias",
+  how="what a class's weights changed by since the record before, over what its bias changed by",
+)
+mi_face = Attack(
+  "mi_face",
+  ascend_confidence,
+  words="MI-Face",
+  how="the picture that the model is most confident of, found by steps on the input",
+)
+
+# What `jaxinv.run` and `launch.faces` make unless told otherwise, of each model.
+DEFAULT = (reshape, init_diff)
+ALL = (reshape, init_diff, seed_mean, class_centred, update_ratio, mi_face)
+
+
+def resolve(attacks: Iterable[str | Attack]) -> tuple[Attack, ...]:
+  """Attacks given by name or as values, as values.
+
+  Args:
+    attacks: names of `ALL` and values of the caller's own, mixed.
+
+  Returns:
+    The values, in the order given.
+
+  Raises:
+    InputError: a name is unknown, or two attacks have one name.
+
+  Example:
+    >>> [attack.label for attack in resolve(["reshape", init_diff])]
+    ['W', 'W - W0']
+  """
+  known = {attack.name: attack for attack in ALL}
+  found = tuple(a if isinstance(a, Attack) else choose("attack", a, known) for a in attacks)
+  names = [attack.name for attack in found]
+  for name in names:
+    if names.count(name) > 1:
+      raise InputError(f"attack '{name}' is named twice")
+  return found
+
+
+def recover(
+  attack: str | Attack,
+  release: Release,
+  image_shape: ImageShape,
+  mode: str = "min-max",
+  largest: float = 255.0,
+) -> Float[Array, "k ..."]:
+  """Runs an attack and normalises each image.
+
+  Args:
+    attack: a name in `ALL`, or a value.
+    release: what the attacker holds.
+    image_shape: (h, w) in pixels, or (h, w, c).
+    mode: how to normalise, see `metrics.images.normalize`.
+    largest: the largest value of the data.
+
+  Returns:
+    One image a class, in 0..255 unless said otherwise.
+
+  Raises:
+    InputError: the attack is unknown or lacks what it needs.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> release = Release({"kernel": jnp.arange(12.0).reshape(6, 2)})
+    >>> recover("reshape", release, (2, 3))[0].astype(int).tolist()
+    [[0, 51, 102], [153, 204, 255]]
+  """
+  (found,) = resolve([attack])
+  images = found(release, image_shape)
+  return jax.vmap(lambda image: normalize(image, mode, largest))(images)
+
+
+# Until every reader takes values: what each attacker must hold, by name.
+KNOWLEDGE = {attack.name: attack.knowledge for attack in ALL}
+ATTACKS = {attack.name: attack for attack in ALL}
