@@ -25,7 +25,7 @@ def _data(num=24, train=16, seed=0):
   inputs = 0.3 + 0.4 * labels[:, None] + 0.1 * rng.standard_normal((num, 192))
   index = jnp.arange(num)
   return Data(
-    jnp.asarray(inputs.clip(0, 1), jnp.float32), jnp.asarray(labels), index[:primal], index[primal:]
+    jnp.asarray(inputs.clip(0, 1), jnp.float32), jnp.asarray(labels), index[:train], index[train:]
   )
 
 
