@@ -11,6 +11,7 @@ Axis names in shape annotations, everywhere in jaxinv:
   d  values of a feature vector                          r  restarts of an inversion
 """
 
+from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,6 +165,46 @@ class TrainState(NamedTuple):
   key: PRNGKey
   order: Int[Array, " m"]
   collections: Params = {}  # noqa: RUF012, as nobody changes it.
+
+
+class Trained(NamedTuple):
+  """One model after some training, and all that is needed to look at it; mapped, a group of them.
+
+  Attributes:
+    first: `TrainState.params` before the first step.
+    state: its state.
+    data: examples, and the split it was trained on.
+    hyper: its hyperparameters; None where releases are not altered.
+    earlier: the model as it was released before, where the attacker has that too.
+  """
+
+  first: Params
+  state: TrainState
+  data: Data
+  hyper: AnyHyper | None = None
+  earlier: Snapshot | None = None
+
+
+class Stream(Enum):
+  """Every random stream: of whose key it is drawn, and the label that is folded in.
+
+  A seed's key is `fold_in(root, seed)`; its TRAIN stream is the run's key, half of which starts
+  the model while the other half orders the batches. No two streams of one key share a label.
+  """
+
+  SPLIT = ("seed", 0)  # Which examples are held out.
+  TRAIN = ("seed", 1)  # The run's key: `TrainState.key`.
+  HALF = ("seed", 2)  # Which half of its split a control model is trained on.
+  LABELS = ("seed", 3)  # Labels dealt out anew.
+  ATTACKER = ("seed", 4)  # Starts and noise of whoever inverts the model.
+  POINTS = ("toy", 2)  # The toy's points.
+  STEP_NOISE = ("run", 2)  # Dropout, noise on inputs, DP-SGD, an adversary's starts.
+  RELEASE_NOISE = ("run", 3)  # Noise added on release.
+
+  @property
+  def label(self) -> int:
+    """What is folded into the key."""
+    return self.value[1]
 
 
 class Info(NamedTuple):

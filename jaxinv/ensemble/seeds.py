@@ -11,10 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from jaxinv.data import splits
-from jaxinv.types import Data
-
-# Labels of the streams drawn from a seed's key.
-_SPLIT, _TRAIN, _HALF, _LABELS = range(4)
+from jaxinv.types import Data, Stream
 
 
 def seed_keys(root_seed: int, seeds: Sequence[int]) -> Key[Array, " s"]:
@@ -24,7 +21,7 @@ def seed_keys(root_seed: int, seeds: Sequence[int]) -> Key[Array, " s"]:
 
 def train_keys(root_seed: int, seeds: Sequence[int]) -> Key[Array, " s"]:
   """The keys that initialise and train each seed's model."""
-  return _label_each(seed_keys(root_seed, seeds), _TRAIN)
+  return _label_each(seed_keys(root_seed, seeds), Stream.TRAIN.label)
 
 
 @jax.jit
@@ -75,7 +72,9 @@ def split_data(
 @partial(jax.jit, static_argnames=("num_classes", "holdout"))
 def _draw_splits(keys, labels, num_classes, holdout):
   def draw(key):
-    return splits.draw_split(jax.random.fold_in(key, _SPLIT), labels, num_classes, holdout)
+    return splits.draw_split(
+      jax.random.fold_in(key, Stream.SPLIT.label), labels, num_classes, holdout
+    )
 
   return jax.vmap(draw)(keys)
 
@@ -83,7 +82,7 @@ def _draw_splits(keys, labels, num_classes, holdout):
 @jax.jit
 def _draw_halves(keys, parities, labels, train):
   def draw(key, parity, train):
-    key = jax.random.fold_in(key, _HALF)
+    key = jax.random.fold_in(key, Stream.HALF.label)
     # By class, and at random within each: every other one is half of each class, one more or less.
     order = jnp.lexsort((jax.random.uniform(key, train.shape), labels[train]))
     return jnp.sort(train[order.reshape(-1, 2)[:, parity]])
@@ -108,7 +107,7 @@ def shuffle_labels(data: Data, root_seed: int, seeds: Sequence[int]) -> Data:
 @jax.jit
 def _deal_labels(keys, labels, train):
   def deal(key, train):
-    dealt = jax.random.permutation(jax.random.fold_in(key, _LABELS), labels[train])
+    dealt = jax.random.permutation(jax.random.fold_in(key, Stream.LABELS.label), labels[train])
     return labels.at[train].set(dealt)
 
   return jax.vmap(deal)(keys, train)

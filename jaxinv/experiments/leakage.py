@@ -15,14 +15,12 @@ from jaxinv.ensemble import mapping
 from jaxinv.metrics import images as metrics
 from jaxinv.models.params import class_weights, dense_logits, output_bias
 from jaxinv.training.primal import Trainer
-from jaxinv.types import Data, Hyper, Params, Release, Snapshot, TrainState
+from jaxinv.types import Data, Hyper, Params, Release, Snapshot, Stream, TrainState
 
 # The attacks on a single model that every experiment makes; `seed_mean` needs many models, see
 # `measure_seed_mean`.
 SINGLE = ("reshape", "init_diff")
 SNAPSHOT_AXES = Snapshot(params=0, step=None)
-# Label of the stream of a run's key that the noise of its releases is drawn from.
-_RELEASE_NOISE = 3
 
 
 class Look(NamedTuple):
@@ -104,7 +102,7 @@ def released(
   release = trainer.release(first, state, data, earlier)
   if not look.altered:
     return release
-  stream = jax.random.fold_in(state.key, _RELEASE_NOISE)
+  stream = jax.random.fold_in(state.key, Stream.RELEASE_NOISE.label)
   params = defend(release.params, hyper, jax.random.fold_in(stream, state.step))
   previous = earlier and defend(
     release.previous_params, hyper, jax.random.fold_in(stream, earlier.step)

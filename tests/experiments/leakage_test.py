@@ -78,7 +78,7 @@ def test_seed_mean_leaves_diverged_seeds_out_of_its_target(data):
   """Of three splits the middle one does not count: its seed's weights are not in the mean."""
   train = jnp.stack([data.train[:20], data.train[10:30], data.train[15:]])
   shared = data._replace(train=train, holdout=jnp.stack([data.holdout] * 3))
-  means = [splits.class_means(data.inputs, data.labels, primal[i], 5) for i in (0, 2)]
+  means = [splits.class_means(data.inputs, data.labels, train[i], 5) for i in (0, 2)]
   weights = (means[0] + means[1]) / 2
   healthy = jnp.array([True, False, True])
   images, measures = leakage.measure_seed_mean(LOOK, weights, shared, healthy)

@@ -24,11 +24,9 @@ from jaxinv.models.params import find_kernels
 from jaxinv.training import primal
 from jaxinv.training.losses import LOSSES, Loss
 from jaxinv.training.optimizers import OPTIMIZERS
-from jaxinv.types import Data, TrainState
+from jaxinv.types import Data, Stream, TrainState
 
 FEATURES = "xy"
-# Label of the stream that draws a seed's points; `ensemble` has those before it.
-_POINTS = 2
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,9 @@ def _draw_points(
   keys: Key[Array, " s"], means: Float[Array, "k p"], spread: float | Array, points_per_class: int
 ) -> Float[Array, "s n p"]:
   def one(key):
-    return draw_points(jax.random.fold_in(key, _POINTS), means, spread, points_per_class)
+    return draw_points(
+      jax.random.fold_in(key, Stream.POINTS.label), means, spread, points_per_class
+    )
 
   return jax.vmap(one)(keys)
 
