@@ -14,6 +14,7 @@ Axis names in shape annotations, everywhere in jaxinv:
 from enum import Enum
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -205,6 +206,10 @@ class Stream(Enum):
   def label(self) -> int:
     """What is folded into the key."""
     return self.value[1]
+
+  def of(self, key: PRNGKey) -> PRNGKey:
+    """The stream's own key."""
+    return jax.random.fold_in(key, self.label)
 
 
 class Info(NamedTuple):

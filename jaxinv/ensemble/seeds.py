@@ -72,9 +72,7 @@ def split_data(
 @partial(jax.jit, static_argnames=("num_classes", "holdout"))
 def _draw_splits(keys, labels, num_classes, holdout):
   def draw(key):
-    return splits.draw_split(
-      jax.random.fold_in(key, Stream.SPLIT.label), labels, num_classes, holdout
-    )
+    return splits.draw_split(Stream.SPLIT.of(key), labels, num_classes, holdout)
 
   return jax.vmap(draw)(keys)
 
@@ -82,7 +80,7 @@ def _draw_splits(keys, labels, num_classes, holdout):
 @jax.jit
 def _draw_halves(keys, parities, labels, train):
   def draw(key, parity, train):
-    key = jax.random.fold_in(key, Stream.HALF.label)
+    key = Stream.HALF.of(key)
     # By class, and at random within each: every other one is half of each class, one more or less.
     order = jnp.lexsort((jax.random.uniform(key, train.shape), labels[train]))
     return jnp.sort(train[order.reshape(-1, 2)[:, parity]])
@@ -107,7 +105,7 @@ def shuffle_labels(data: Data, root_seed: int, seeds: Sequence[int]) -> Data:
 @jax.jit
 def _deal_labels(keys, labels, train):
   def deal(key, train):
-    dealt = jax.random.permutation(jax.random.fold_in(key, Stream.LABELS.label), labels[train])
+    dealt = jax.random.permutation(Stream.LABELS.of(key), labels[train])
     return labels.at[train].set(dealt)
 
   return jax.vmap(deal)(keys, train)

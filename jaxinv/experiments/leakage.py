@@ -102,7 +102,7 @@ def released(
   release = trainer.release(first, state, data, earlier)
   if not look.altered:
     return release
-  stream = jax.random.fold_in(state.key, Stream.RELEASE_NOISE.label)
+  stream = Stream.RELEASE_NOISE.of(state.key)
   params = defend(release.params, hyper, jax.random.fold_in(stream, state.step))
   previous = earlier and defend(
     release.previous_params, hyper, jax.random.fold_in(stream, earlier.step)

@@ -134,9 +134,7 @@ def _draw_points(
   keys: Key[Array, " s"], means: Float[Array, "k p"], spread: float | Array, points_per_class: int
 ) -> Float[Array, "s n p"]:
   def one(key):
-    return draw_points(
-      jax.random.fold_in(key, Stream.POINTS.label), means, spread, points_per_class
-    )
+    return draw_points(Stream.POINTS.of(key), means, spread, points_per_class)
 
   return jax.vmap(one)(keys)
 
