@@ -1,8 +1,13 @@
 """The one exception that means: the user can mend this."""
 
 import contextlib
+import importlib
+import operator
+import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -44,3 +49,43 @@ def choose(kind: str, name: str, known: Mapping[str, Value]) -> Value:
   if name not in known:
     raise InputError(f"unknown {kind} '{name}': choose from {', '.join(known)}")
   return known[name]
+
+
+def named_object(spec: str, what: str, kind: type = object) -> Any:
+  """Imports an object of the user's own code, from the current folder too, as `python -m` does.
+
+  Args:
+    spec: `package.module:name`.
+    what: what it is given for, for the message: `--attack`.
+    kind: the type that it must have; `collections.abc.Callable` for a function.
+
+  Returns:
+    The object.
+
+  Raises:
+    InputError: the module cannot be imported, has no such name, or the object has another type.
+
+  Example:
+    >>> named_object("math:pi", "--number", float)
+    3.141592653589793
+  """
+  if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", spec):
+    raise InputError(f"{what}: {spec!r} is not of the form package.module:name")
+  module, name = spec.split(":")
+  try:
+    if os.getcwd() not in sys.path and "" not in sys.path:
+      sys.path.insert(0, os.getcwd())
+    importlib.invalidate_caches()
+    imported = importlib.import_module(module)
+  except (Exception, SystemExit) as error:  # The module's code may raise anything.
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    raise InputError(f"{what}: cannot import {module} ({reason}): mend or install it") from None
+  try:
+    found = operator.attrgetter(name)(imported)
+  except AttributeError:
+    raise InputError(f"{what}: {module} has no {name!r}: check the spelling") from None
+  if not isinstance(found, kind):
+    raise InputError(
+      f"{what}: {spec} is of type {type(found).__name__}, and must be of type {kind.__name__}"
+    )
+  return found
