@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jaxinv.ensemble import memory, timing
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment
 from jaxinv.experiments.benchmark import engines as benchmark
@@ -301,7 +301,7 @@ def _models(cell: Cell, labs: Labs, count: int) -> Models:
   """The first models of an arm, for an engine."""
   lab = labs[GRAM if cell.engine == GRAM else PRIMAL, cell.batch_size]
   optimizer, seeds = cell.arm.optimizer, range(count)
-  keys, data = draws.train_keys(FLAGS.seed, seeds), experiment.split_of(lab, seeds)
+  keys, data = train_keys(FLAGS.seed, seeds), experiment.split_of(lab, seeds)
   program = lab.engines[optimizer].program
   return Models(optimizer, cell.arm.hyper, cell.batch_size, program, keys, data)
 

@@ -1,1 +1,1 @@
-"""Many models at once: mapping, seeds, memory, timing."""
+"""Many models at once: mapping, programs, seeds, memory, timing."""

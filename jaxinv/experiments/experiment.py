@@ -10,7 +10,15 @@ import numpy as np
 from jaxinv.attacks.release import RELEASE
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping, memory
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.program import (
+  TOGETHER,
+  Program,
+  chunk_lengths,
+  make_program,
+  state_shapes,
+  widest,
+)
+from jaxinv.ensemble.seeds import shuffle_labels, split_data, train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments import leakage
 from jaxinv.experiments.in_training import glance_group
@@ -54,7 +62,7 @@ class Engine(NamedTuple):
   """
 
   kind: str
-  program: mapping.Program
+  program: Program
   measure: Callable[[int], Callable[..., leakage.Measured]]
   glance: Callable[..., tuple[dict, dict]]
   examine: Callable[..., leakage.Findings]
@@ -133,10 +141,10 @@ def _make_engine(settings: Settings, dataset: Dataset, look: leakage.Look, name:
   if together and not settings.hidden:
     named["turned"] = True
   trainer = ENGINES[kind](*parts, off=set(NEUTRAL) - on, **named)
-  program = mapping.make_program(
+  program = make_program(
     trainer,
     mapping.SHARED_DATA._replace(labels=0 if settings.shuffled_labels else None),
-    block=mapping.TOGETHER if together else 0,
+    block=TOGETHER if together else 0,
   )
   look = look._replace(altered=bool(set(RELEASE) & on))
   # What is recovered is compared with the truth, whatever was taught.
@@ -194,7 +202,7 @@ def choose_width(lab: Lab, name: str, num_runs: int) -> int:
   program, devices = lab.engines[name].program, len(lab.engines[name].program.devices)
   width = lab.settings.width
   if not width:
-    width = _even(num_runs, mapping.widest(program), devices)
+    width = _even(num_runs, widest(program), devices)
   budget = lab.settings.memory_fraction * memory.device_memory()
   if peak_bytes(lab, name, width) <= budget:
     return width
@@ -258,10 +266,10 @@ def peak_bytes(lab: Lab, name: str, width: int) -> int:
   program = engine.program
   # Splits and keys of all runs are small: made, for their places on the devices.
   data = mapping.shard(split_of(lab, [0] * width), program.data_axes, width)
-  keys = mapping.shard(draws.train_keys(0, [0] * width), 0, width)
+  keys = mapping.shard(train_keys(0, [0] * width), 0, width)
   hypers = mapping.shard(mapping.stack_hypers([Hyper()] * width), 0, width)
-  states = mapping.shapes(program, keys, hypers, data)
-  length = next(mapping.chunk_lengths(settings.steps, settings.record_every), 1)
+  states = state_shapes(program, keys, hypers, data)
+  length = next(chunk_lengths(settings.steps, settings.record_every), 1)
   taught = lesson(lab, data, [0] * width)
   train = memory.compiled_bytes(program.advance, states, hypers, taught, num_steps=length)
   whom = np.zeros(width, np.int32), np.ones(width, bool)
@@ -283,7 +291,7 @@ def remembers(settings: Settings) -> bool:
 def split_of(lab: Lab, seeds: Sequence[int]) -> Data:
   """The data as some seeds see it: all examples, and each seed's split."""
   settings = lab.settings
-  return draws.split_data(
+  return split_data(
     lab.data,
     lab.dataset.num_classes,
     settings.root_seed,
@@ -299,5 +307,5 @@ def lesson(lab: Lab, data: Data, seeds: Sequence[int]) -> Data:
   if not lab.settings.shuffled_labels:
     return data
   width, axes = len(seeds), lab.engines[next(iter(lab.engines))].program.data_axes
-  taught = draws.shuffle_labels(data, lab.settings.root_seed, seeds)
+  taught = shuffle_labels(data, lab.settings.root_seed, seeds)
   return mapping.shard(taught, axes, width)

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from jaxinv.ensemble import mapping
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.program import Progress, start_group, train_group
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments.experiment import Engine, Group, Lab, lesson, places, remembers, split_of
 from jaxinv.experiments.leakage import SNAPSHOT_AXES
 from jaxinv.experiments.settings import Settings
@@ -110,14 +111,14 @@ class _Past(NamedTuple):
 def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result:
   settings, engine = lab.settings, lab.engines[group.engine]
   arms, seeds = zip(*mapping.pad(group.runs, group.width), strict=True)
-  keys = draws.train_keys(settings.root_seed, seeds)
+  keys = train_keys(settings.root_seed, seeds)
   hypers = mapping.stack_hypers([settings.arms[arm].hyper for arm in arms])
   data = mapping.shard(split_of(lab, seeds), mapping.SHARED_DATA, group.width)
   keys, hypers = (mapping.shard(x, 0, group.width) for x in (keys, hypers))
   taught = lesson(lab, data, seeds)
 
   folder = store / _name(group) if store else None
-  progress = mapping.start_group(engine.program, keys, hypers, taught)
+  progress = start_group(engine.program, keys, hypers, taught)
   scene = _Scene(lab, group, data, hypers, mapping.copied(progress.states.params))
   past = _look(scene, progress.states, _snapshot(lab, progress.states))
   stored = checkpoint.restore(folder, (progress, past), host.say) if folder else None
@@ -134,7 +135,7 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   keep = keeper(folder, host, _title(lab, group))
   before = _snapshot(lab, progress.states)
 
-  def look(progress: mapping.Progress, length: int) -> None:
+  def look(progress: Progress, length: int) -> None:
     nonlocal past, before
     new = _look(scene, progress.states, before)
     trail = {name: np.concatenate([past.trail[name], new.trail[name]]) for name in new.trail}
@@ -142,7 +143,7 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
     host.advanced(_title(lab, group), length * real_runs)
     keep(int(progress.states.step), (progress, past))
 
-  progress = mapping.train_group(
+  progress = train_group(
     engine.program, progress, hypers, taught, settings.steps, settings.record_every, look
   )
   result = _harvest(lab, group, progress.history, past.trail)

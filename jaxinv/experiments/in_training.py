@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
+from jaxinv.ensemble.program import Program
 from jaxinv.experiments.leakage import SNAPSHOT_AXES, Look, accuracies, released
 from jaxinv.metrics import images
 from jaxinv.models.params import dense_logits
@@ -82,7 +83,7 @@ def _projections(trainer, look, first, state, data, earlier, release) -> dict[st
   return {attack: makers[attack]() for attack in look.attacks}
 
 
-def glance_group(program: mapping.Program, look: Look) -> Callable[..., tuple[dict, dict]]:
+def glance_group(program: Program, look: Look) -> Callable[..., tuple[dict, dict]]:
   """Compiles `glance` for a group, one model after another.
 
   Args:

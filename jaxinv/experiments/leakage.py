@@ -12,6 +12,7 @@ from jaxinv.attacks.attack import recover
 from jaxinv.attacks.release import defend
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
+from jaxinv.ensemble.program import Program
 from jaxinv.metrics import images as metrics
 from jaxinv.models.params import class_weights, dense_logits, output_bias
 from jaxinv.training.primal import Trainer
@@ -203,7 +204,7 @@ def _earlier_arrays(look: Look, release: Release, num_features: int) -> dict[str
   }
 
 
-def examine_one(program: mapping.Program, look: Look) -> Callable[..., Findings]:
+def examine_one(program: Program, look: Look) -> Callable[..., Findings]:
   """Compiles `examine` for one run of a group.
 
   Args:
@@ -220,7 +221,7 @@ def examine_one(program: mapping.Program, look: Look) -> Callable[..., Findings]
 
   def examine_run(firsts, states, data, i, hypers=None, earlier=None):
     mine = axes if earlier else (*axes[:-1], None)
-    return one(*mapping.pick(mine, (firsts, states, data, hypers, earlier), i))
+    return one(*mapping.fetch_run(mine, (firsts, states, data, hypers, earlier), i))
 
   return examine_run
 
@@ -239,7 +240,7 @@ class Measured(NamedTuple):
   details: dict[str, Float[Array, "s ..."] | Bool[Array, "s ..."]]
 
 
-def measure_group(program: mapping.Program, look: Look, places: int) -> Callable[..., Measured]:
+def measure_group(program: Program, look: Look, places: int) -> Callable[..., Measured]:
   """Compiles the measures of `examine` for a group: one model at a time, to bound the memory.
 
   Args:
@@ -259,7 +260,7 @@ def measure_group(program: mapping.Program, look: Look, places: int) -> Callable
 
     def one_device(*group):
       def one(sums, i):
-        *model, place, healthy, hyper, before = mapping.member(axes, group, i)
+        *model, place, healthy, hyper, before = mapping.run_at(axes, group, i)
         found = examine(program.trainer, look, *model, hyper, before)
         sums = sums.at[place].add(jnp.where(healthy, found.weights, 0.0))
         return sums, (found.measures, found.details)
@@ -274,7 +275,7 @@ def measure_group(program: mapping.Program, look: Look, places: int) -> Callable
   return jax.jit(measure)
 
 
-def watch_one(program: mapping.Program, look: Look) -> Callable[..., Float[Array, " p"]]:
+def watch_one(program: Program, look: Look) -> Callable[..., Float[Array, " p"]]:
   """Compiles a look at one class's weights of one run of a group.
 
   Args:
@@ -291,7 +292,7 @@ def watch_one(program: mapping.Program, look: Look) -> Callable[..., Float[Array
     return class_weights(params, data.inputs.shape[-1], look.num_classes)[chosen]
 
   axes = (mapping.STATE_AXES, program.data_axes)
-  return lambda states, data, i, chosen: watch(*mapping.pick(axes, (states, data), i), chosen)
+  return lambda states, data, i, chosen: watch(*mapping.fetch_run(axes, (states, data), i), chosen)
 
 
 @partial(jax.jit, static_argnames="look")

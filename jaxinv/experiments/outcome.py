@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv.ensemble import mapping
+from jaxinv.ensemble.program import chunk_lengths
 from jaxinv.experiments import leakage
 from jaxinv.experiments.experiment import Lab, make_lab, plan, split_of
 from jaxinv.experiments.groups import Host, Result, run_groups
@@ -108,14 +109,14 @@ def assemble(lab: Lab, results: Sequence[Result]) -> Outcome:
   kept = split_of(lab, range(min(settings.save_seeds, settings.num_seeds)))
   means = [leakage.class_images(lab.look, _one(kept, i)) for i in range(len(kept.train))]
   train_means, holdout_means = (np.stack(jax.device_get(x)) for x in zip(*means, strict=True))
-  lengths = mapping.chunk_lengths(settings.steps, settings.record_every)
+  lengths = chunk_lengths(settings.steps, settings.record_every)
   steps = np.cumsum([0, *lengths])
   indices = {"train": np.asarray(kept.train), "holdout": np.asarray(kept.holdout)}
   return Outcome(steps, arms, train_means, holdout_means, indices)
 
 
 def _one(data, i: int):
-  return mapping.member(mapping.SHARED_DATA, data, i)
+  return mapping.run_at(mapping.SHARED_DATA, data, i)
 
 
 def _assemble_arm(lab: Lab, results: Sequence[Result], arm: int, everyone) -> ArmOutcome:

@@ -13,7 +13,16 @@ import pytest
 
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping, memory
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.program import (
+  TOGETHER,
+  _suitable_block,
+  chunk_lengths,
+  make_program,
+  start_group,
+  state_shapes,
+  train_group,
+)
+from jaxinv.ensemble.seeds import seed_keys, split_data, train_keys
 from jaxinv.models.dense import make_model
 from jaxinv.training import gram, primal
 from jaxinv.training.losses import LOSSES, Loss
@@ -46,18 +55,18 @@ class Bench:
 
     loss = Loss(counted, LOSSES[loss].residual)
     self.trainer = ENGINES[engine](make_model(5), loss, OPTIMIZERS[optimizer], 7)
-    self.program = mapping.make_program(self.trainer)
+    self.program = make_program(self.trainer)
 
   def prepare(self, seeds, hypers=HYPERS):
     """Keys, hyperparameters and data of a group."""
-    data = draws.split_data(self.data, 5, 3, seeds, 2)
+    data = split_data(self.data, 5, 3, seeds, 2)
     stacked = mapping.stack_hypers([hypers[seed] for seed in seeds])
-    return draws.train_keys(3, seeds), stacked, data
+    return train_keys(3, seeds), stacked, data
 
   def train(self, seeds, hypers=HYPERS, steps=6):
     keys, stacked, data = self.prepare(seeds, hypers)
-    progress = mapping.start_group(self.program, keys, stacked, data)
-    return mapping.train_group(self.program, progress, stacked, data, steps, 3)
+    progress = start_group(self.program, keys, stacked, data)
+    return train_group(self.program, progress, stacked, data, steps, 3)
 
   def kernels(self, states, seeds):
     """The weights of a group, [s, p, k]."""
@@ -99,7 +108,7 @@ def test_the_group_equals_a_loop_over_single_models(bench):
 
   kernels = bench.kernels(group.states, seeds)
   for i in range(4):
-    mine = mapping.member((0, 0, mapping.SHARED_DATA), (keys, hypers, data), i)
+    mine = mapping.run_at((0, 0, mapping.SHARED_DATA), (keys, hypers, data), i)
     params, order, record = alone(*mine)
     np.testing.assert_array_equal(group.states.order[i], order)
     np.testing.assert_allclose(kernels[i], params["Dense_0"]["kernel"], atol=1e-5)
@@ -152,9 +161,9 @@ def test_weights_that_overflow_between_two_records_are_flagged(bench):
     params = jax.tree.map(lambda x: jnp.where(far, jnp.inf, x), state.params)
     return state._replace(params=params), info
 
-  program = mapping.make_program(bench.trainer._replace(step=step))
-  start = mapping.start_group(program, keys, hypers, data)
-  end = mapping.train_group(program, start, hypers, data, 12, 12)
+  program = make_program(bench.trainer._replace(step=step))
+  start = start_group(program, keys, hypers, data)
+  end = train_group(program, start, hypers, data, 12, 12)
   np.testing.assert_array_equal(end.history.finite, [[True] * 4, [False, True, True, True]])
 
 
@@ -176,7 +185,7 @@ def test_history_has_a_record_before_the_first_step_and_after_every_chunk(bench)
   assert {values.shape for values in progress.history} == {(3, 4)}
   assert int(progress.states.step) == 6
   keys, hypers, data = bench.prepare([0, 1, 2, 3])
-  start = mapping.start_group(bench.program, keys, hypers, data)
+  start = start_group(bench.program, keys, hypers, data)
   np.testing.assert_array_equal(start.history.train_loss[0], progress.history.train_loss[0])
 
 
@@ -189,15 +198,15 @@ def test_the_caller_looks_in_after_every_chunk_and_may_stop(bench):
     if len(seen) == 2:
       raise KeyboardInterrupt
 
-  start = mapping.start_group(bench.program, keys, hypers, data)
+  start = start_group(bench.program, keys, hypers, data)
   with pytest.raises(KeyboardInterrupt):
-    mapping.train_group(bench.program, start, hypers, data, 12, 3, look)
+    train_group(bench.program, start, hypers, data, 12, 3, look)
   assert seen == [(3, 3), (6, 3)]
 
 
 def test_seed_keys_differ_by_seed_by_root_and_from_the_training_keys():
-  keys = [draws.seed_keys(root, range(50)) for root in (0, 1)]
-  keys += [draws.train_keys(0, range(50))]
+  keys = [seed_keys(root, range(50)) for root in (0, 1)]
+  keys += [train_keys(0, range(50))]
   numbers = np.concatenate([jax.random.key_data(k) for k in keys])
   assert len({tuple(row) for row in numbers.tolist()}) == 150
 
@@ -205,10 +214,10 @@ def test_seed_keys_differ_by_seed_by_root_and_from_the_training_keys():
 @pytest.mark.parametrize("every", [1, 3, 7, 50])
 @pytest.mark.parametrize("steps", [0, 1, 7, 20])
 def test_chunks_cover_the_steps_and_end_at_multiples_from_wherever_they_start(steps, every):
-  whole = np.cumsum([0, *mapping.chunk_lengths(steps, every)])
+  whole = np.cumsum([0, *chunk_lengths(steps, every)])
   assert whole[-1] == steps and all(end % every == 0 for end in whole[:-1])
   for done in whole:
-    rest = done + np.cumsum([0, *mapping.chunk_lengths(steps, every, int(done))])
+    rest = done + np.cumsum([0, *chunk_lengths(steps, every, int(done))])
     assert list(rest) == [end for end in whole if end >= done]
 
 
@@ -253,7 +262,7 @@ def test_a_group_that_steps_in_blocks_is_the_same_models(bench, width, block):
   keys, hypers, data = bench.prepare(seeds)
   ends = []
   for size in (block, width):
-    program = mapping.make_program(bench.trainer, block=size)
+    program = make_program(bench.trainer, block=size)
     states = program.init(keys, hypers, data)
     ends.append(program.advance(states, hypers, data, num_steps=6))
   (one, record), (other, expected) = ends
@@ -272,7 +281,7 @@ def test_runs_that_share_a_product_stand_about_as_many_together_as_is_quickest(w
   """On whatever they weigh; a prime number of them is not trained one by one."""
   states = TrainState({"w": jnp.zeros((width, 300, 400))}, (), jnp.zeros(()), jnp.zeros(width), 0)
   device = jax.devices()[0]
-  assert mapping._suitable_block(states, device, mapping.TOGETHER) == together
+  assert _suitable_block(states, device, TOGETHER) == together
 
 
 def test_mapped_in_turn_a_function_gives_what_it_gives_one_by_one(bench):
@@ -283,7 +292,7 @@ def test_mapped_in_turn_a_function_gives_what_it_gives_one_by_one(bench):
     return jax.random.uniform(key) * hyper.learning_rate, data.inputs[data.train].sum()
 
   together = mapping.in_turn(function, axes)(keys, hypers, data)
-  alone = [function(*mapping.member(axes, (keys, hypers, data), i)) for i in range(4)]
+  alone = [function(*mapping.run_at(axes, (keys, hypers, data), i)) for i in range(4)]
   np.testing.assert_allclose(together, np.transpose(alone), rtol=1e-6)
 
 
@@ -291,12 +300,12 @@ def test_a_run_picked_from_a_group_is_its_row_and_what_is_shared(bench):
   keys, hypers, data = bench.prepare([0, 1, 2, 3])
   axes, group = (0, 0, bench.program.data_axes), (keys, hypers, data)
   for i in (0, 3):
-    one, other = mapping.pick(axes, group, i), mapping.member(axes, group, i)
+    one, other = mapping.fetch_run(axes, group, i), mapping.run_at(axes, group, i)
     np.testing.assert_array_equal(jax.random.key_data(one[0]), jax.random.key_data(other[0]))
     assert jax.tree.all(jax.tree.map(np.array_equal, one[1:], other[1:]))
-  assert mapping.pick(0, np.arange(4), 2) == 2  # What is on the host stays there.
+  assert mapping.fetch_run(0, np.arange(4), 2) == 2  # What is on the host stays there.
   with pytest.raises(IndexError):
-    mapping.pick(axes, group, 4)
+    mapping.fetch_run(axes, group, 4)
 
 
 def test_the_line_through_two_widths_predicts_a_third(bench):
@@ -304,13 +313,13 @@ def test_the_line_through_two_widths_predicts_a_third(bench):
 
   def peak(width):
     keys, hypers, data = bench.prepare([0] * width)
-    states = mapping.shapes(bench.program, keys, hypers, data)
+    states = state_shapes(bench.program, keys, hypers, data)
     return memory.compiled_bytes(bench.program.advance, states, hypers, data, num_steps=3)
 
   line = memory.predict_memory(peak, 8, 16)
   assert line.of(64) == pytest.approx(peak(64), rel=0.05)
   keys, hypers, data = bench.prepare([0, 1])
-  told = mapping.shapes(bench.program, keys, hypers, data)
+  told = state_shapes(bench.program, keys, hypers, data)
   states = bench.program.init(keys, hypers, data)
   assert [(x.shape, x.dtype) for x in jax.tree.leaves(told)] == [
     (x.shape, x.dtype) for x in jax.tree.leaves(states)
@@ -335,7 +344,10 @@ import jax, jax.numpy as jnp, numpy as np
 sys.path.insert(0, "tests")
 from helpers import plant
 from jaxinv.data import splits
-from jaxinv.ensemble import mapping as ensemble, memory, seeds as draws
+from jaxinv.ensemble import memory
+from jaxinv.ensemble.mapping import *
+from jaxinv.ensemble.program import *
+from jaxinv.ensemble.seeds import split_data, train_keys
 from jaxinv.experiments import leakage
 from jaxinv.models.dense import make_model
 from jaxinv.training import gram, primal as train
@@ -348,26 +360,26 @@ whole = splits.whole(plant())
 whole = whole._replace(gram=gram.gram_matrix(whole.inputs, True))
 trainer = engine.make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["momentum"], 7)
 devices = jax.local_devices()
-every = ensemble.make_program(trainer)
-alone = ensemble.make_program(trainer, devices=devices[:1])
+every = make_program(trainer)
+alone = make_program(trainer, devices=devices[:1])
 look = leakage.Look((13, 11), 5, holdout=True)
 NAMES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 
 
 def live(program, width, on):
   seeds = range(width)
-  hypers = ensemble.stack_hypers([Hyper(0.02 * (1 + seed % 4)) for seed in seeds])
-  group = draws.train_keys(3, seeds), hypers, draws.split_data(whole, 5, 3, seeds, 2)
+  hypers = stack_hypers([Hyper(0.02 * (1 + seed % 4)) for seed in seeds])
+  group = train_keys(3, seeds), hypers, split_data(whole, 5, 3, seeds, 2)
   axes = (0, 0, program.data_axes)
-  group = [ensemble.shard(x, axis, width, on) for x, axis in zip(group, axes)]
-  progress = ensemble.start_group(program, *group)
-  firsts = ensemble.copied(progress.states.params)
-  return firsts, ensemble.train_group(program, progress, *group[1:], 6, 3), group
+  group = [shard(x, axis, width, on) for x, axis in zip(group, axes)]
+  progress = start_group(program, *group)
+  firsts = copied(progress.states.params)
+  return firsts, train_group(program, progress, *group[1:], 6, 3), group
 
 
 def weights(program, firsts, states, data, width):
-  axes = (0, ensemble.STATE_AXES, program.data_axes)
-  picked = [ensemble.pick(axes, (firsts, states, data), i) for i in range(width)]
+  axes = (0, STATE_AXES, program.data_axes)
+  picked = [fetch_run(axes, (firsts, states, data), i) for i in range(width)]
   home = {d for x in jax.tree.leaves(picked) for d in x.devices()} == {devices[0]}
   params = jax.jit(lambda _, state, data: trainer.params(state, data)["Dense_0"]["kernel"])
   keys = [jax.random.key_data(state.key) for _, state, _ in picked]

@@ -9,7 +9,7 @@ import pytest
 
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.seeds import shuffle_labels, split_data
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment, outcome
 from jaxinv.experiments.groups import Host, Stopped, run_groups
@@ -35,7 +35,7 @@ def people(make_planted):
 def halve(dataset, seeds, root=3, holdout=2):
   """The data of some seeds, each with half of one split."""
   data = splits.whole(dataset)
-  return draws.split_data(data, dataset.num_classes, root, seeds, holdout, True, True)
+  return split_data(data, dataset.num_classes, root, seeds, holdout, True, True)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -133,8 +133,8 @@ def test_a_batch_is_drawn_from_a_half(planted):
 
 def deal(dataset, seeds, fixed=False):
   """The data of some seeds, and the same with labels dealt out anew."""
-  data = draws.split_data(splits.whole(dataset), dataset.num_classes, 3, seeds, 2, fixed)
-  return data, draws.shuffle_labels(data, 3, seeds)
+  data = split_data(splits.whole(dataset), dataset.num_classes, 3, seeds, 2, fixed)
+  return data, shuffle_labels(data, 3, seeds)
 
 
 @pytest.mark.parametrize("fixed", [False, True])

@@ -6,7 +6,9 @@ from functools import cache
 import jax
 import pytest
 
-from jaxinv.ensemble import mapping, memory, seeds
+from jaxinv.ensemble import mapping, memory
+from jaxinv.ensemble.program import state_shapes, widest
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment
 from jaxinv.experiments.settings import Arm, Settings
@@ -116,12 +118,12 @@ def test_groups_are_alike_fit_the_memory_and_use_all_devices(
   for fitting in (4, 7, 50, 128, 10**6):
     width = planned.width(fitting, num_runs)
     assert 0 < width <= fitting and (width % num_devices == 0 or width == num_runs < num_devices)
-    assert width <= mapping.widest(planned.lab.engines["sgd"].program)
+    assert width <= widest(planned.lab.engines["sgd"].program)
     groups = -(-num_runs // width)
     # Less padding than a run a group and device; and no fewer groups were possible.
     assert groups * width - num_runs < groups * num_devices
-    widest = min(fitting // num_devices, 128) * num_devices
-    assert groups == -(-num_runs // widest)
+    most = min(fitting // num_devices, 128) * num_devices
+    assert groups == -(-num_runs // most)
 
 
 def test_a_width_that_is_asked_for_is_taken_as_far_as_it_fits(planted, monkeypatch):
@@ -169,8 +171,8 @@ def test_the_peak_counts_all_that_a_group_holds(measured, planted):
   lab, peak = measured
   data = experiment.split_of(lab, [0])
   program = lab.engines["momentum"].program
-  keys, hypers = seeds.train_keys(0, [0]), mapping.stack_hypers([Hyper()])
-  states = mapping.shapes(program, keys, hypers, data)
+  keys, hypers = train_keys(0, [0]), mapping.stack_hypers([Hyper()])
+  states = state_shapes(program, keys, hypers, data)
   size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))  # noqa: E731
   run = size((states.params, states.params, states.opt_state))
   shared = planted.inputs.nbytes + (0 if data.gram is None else data.gram.nbytes)

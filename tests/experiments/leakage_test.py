@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from jaxinv.data import splits
-from jaxinv.ensemble import mapping, seeds
+from jaxinv.ensemble import mapping
+from jaxinv.ensemble.program import make_program
+from jaxinv.ensemble.seeds import split_data, train_keys
 from jaxinv.experiments import experiment, leakage
 from jaxinv.experiments.groups import Host, run_groups
 from jaxinv.experiments.settings import Arm, Settings
@@ -92,11 +94,11 @@ def test_seed_mean_leaves_diverged_seeds_out_of_its_target(data):
 def group(request, planted):
   """A program, and four models as it trained them: first parameters, states and data."""
   make_trainer = {"primal": primal.make_trainer, "gram": gram.make_trainer}[request.param]
-  program = mapping.make_program(make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["sgd"]))
-  data = seeds.split_data(splits.whole(planted), 5, 0, range(4), 1)
+  program = make_program(make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["sgd"]))
+  data = split_data(splits.whole(planted), 5, 0, range(4), 1)
   data = data._replace(gram=gram.gram_matrix(data.inputs, True))
   hypers = mapping.stack_hypers([Hyper(0.05), Hyper(0.1), Hyper(0.05), Hyper(1e38)])
-  states = program.init(seeds.train_keys(0, range(4)), hypers, data)
+  states = program.init(train_keys(0, range(4)), hypers, data)
   firsts = mapping.copied(states.params)
   states, record = program.advance(states, hypers, data, num_steps=10)
   assert record.finite.tolist() == [True, True, True, False]
@@ -114,7 +116,7 @@ def alone(group):
 def test_one_model_of_a_group_is_examined_as_it_is_by_itself(group, alone):
   program, *models = group
   axes = (0, mapping.STATE_AXES, program.data_axes)
-  mine = mapping.member(axes, tuple(models), 2)
+  mine = mapping.run_at(axes, tuple(models), 2)
   params = program.trainer.params(*mine[1:])
   np.testing.assert_allclose(alone[2].weights, params["Dense_0"]["kernel"].T, atol=1e-6)
   found = jax.jit(lambda *model: leakage.examine(program.trainer, LOOK, *model))(*mine)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxinv.ensemble import mapping, memory, timing
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments.benchmark import figures, torch_peers
 from jaxinv.experiments.benchmark.engines import (
   Curves,
@@ -283,7 +283,7 @@ def make_models(planted, optimizer="adam", engine="primal", batch_size=4, count=
   arm = Arm("arm", optimizer, Hyper(learning_rate=0.01))
   settings = Settings((arm,), batch_size=batch_size, holdout=2, engine=engine)
   lab, seeds = make_lab(settings, planted), range(count)
-  program, keys = lab.engines[optimizer].program, draws.train_keys(0, seeds)
+  program, keys = lab.engines[optimizer].program, train_keys(0, seeds)
   return Models(optimizer, arm.hyper, batch_size, program, keys, split_of(lab, seeds))
 
 
@@ -302,9 +302,9 @@ def test_timed_calls_train_on_as_the_trainer_does(engine, models):
   states, _ = training.call()
   alone = jax.jit(lambda *model: run(trainer, trainer.init(*model), *model[1:], 6)[0])
   for i in range(3):
-    wanted = alone(*mapping.member(axes, (models.keys, hypers, models.data), i))
+    wanted = alone(*mapping.run_at(axes, (models.keys, hypers, models.data), i))
     listed = isinstance(states, list)
-    state = states[i] if listed else mapping.member(mapping.STATE_AXES, states, i)
+    state = states[i] if listed else mapping.run_at(mapping.STATE_AXES, states, i)
     assert int(state.step) == 6
     kernel = state.params["Dense_0"]["kernel"]
     np.testing.assert_allclose(kernel, wanted.params["Dense_0"]["kernel"], atol=1e-5)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxinv.ensemble import seeds
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments import groups
 from jaxinv.experiments.groups import Host
 from jaxinv.experiments.networks import figures, outcome, recovery
@@ -79,7 +79,7 @@ def test_every_number_of_the_model_is_what_its_weights_say(ran):
     logits = np.asarray(model.apply(variables, jnp.asarray(data.test.inputs)).logits)
     right = (logits.argmax(1) == data.test.labels).mean()
     assert metrics["plain", str(seed), "model", "holdout_accuracy"] == pytest.approx(right)
-    first = model.init(jax.random.split(seeds.train_keys(0, [seed])[0])[0], jnp.zeros((1, 192)))
+    first = model.init(jax.random.split(train_keys(0, [seed])[0])[0], jnp.zeros((1, 192)))
     moved, size = (
       np.sqrt(sum(np.square(x).sum() for x in jax.tree.leaves(tree) if x.ndim > 1))
       for tree in (

@@ -6,7 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxinv.ensemble import mapping, seeds
+from jaxinv.ensemble import mapping
+from jaxinv.ensemble.program import make_program, start_group, train_group
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.models.convnets import ResNet
 from jaxinv.training import network, primal
 from jaxinv.training.losses import LOSSES
@@ -140,20 +142,20 @@ def test_25_and_25_steps_are_50_bit_for_bit():
 
 def test_a_group_is_its_models_one_by_one():
   _, trainer = _trainer(adversary="fgsm_rs")
-  program = mapping.make_program(trainer, _AXES, block=1)
-  keys, hypers = seeds.train_keys(0, [0, 1]), [_hyper(0.05, 0.02), _hyper(0.1, 0.05)]
+  program = make_program(trainer, _AXES, block=1)
+  keys, hypers = train_keys(0, [0, 1]), [_hyper(0.05, 0.02), _hyper(0.1, 0.05)]
   whole = _data()
   data = whole._replace(
     train=jnp.stack([whole.train, whole.train]), holdout=jnp.stack([whole.holdout] * 2)
   )
   stacked = mapping.stack_hypers(hypers)
-  progress = mapping.start_group(program, keys, stacked, data)
-  progress = mapping.train_group(program, progress, stacked, data, 4, 2)
+  progress = start_group(program, keys, stacked, data)
+  progress = train_group(program, progress, stacked, data, 4, 2)
   assert progress.history.train_loss.shape == (3, 2)
   for i in range(2):
     state = trainer.init(keys[i], hypers[i], whole)
     state, _ = jax.jit(lambda s, i=i: primal.run(trainer, s, hypers[i], whole, 4))(state)
-    mine = mapping.member(mapping.STATE_AXES, progress.states, i)
+    mine = mapping.run_at(mapping.STATE_AXES, progress.states, i)
     _leaves_equal(mine.params, state.params, rtol=1e-3, atol=1e-4)
     _leaves_equal(mine.collections, state.collections, rtol=1e-3, atol=1e-4)
 

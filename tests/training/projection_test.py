@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv.ensemble import mapping, seeds
+from jaxinv.ensemble import mapping
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments import experiment
 from jaxinv.experiments.settings import Arm, Settings, program_name
 from jaxinv.training.projection import Projection, correlate, pixel_gram
@@ -27,7 +28,7 @@ def look_both_ways(dataset, engine, hyper):
   lab = experiment.make_lab(settings, dataset)
   parts, data = lab.engines[program_name(settings.arms[0])], experiment.split_of(lab, range(3))
   hypers = mapping.stack_hypers([hyper] * 3)
-  states = parts.program.init(seeds.train_keys(0, range(3)), hypers, data)
+  states = parts.program.init(train_keys(0, range(3)), hypers, data)
   firsts = mapping.copied(states.params)
   states, _ = parts.program.advance(states, hypers, data, num_steps=7)
   earlier = mapping.copied(Snapshot(states.params, states.step))

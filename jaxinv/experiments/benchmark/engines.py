@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from jaxinv.ensemble import mapping
+from jaxinv.ensemble.program import Program, chunk_lengths, make_program, start_group, train_group
 from jaxinv.ensemble.timing import Compiled, compile_timed
 from jaxinv.experiments.benchmark import torch_peers
 from jaxinv.training import primal
@@ -42,7 +43,7 @@ class Models(NamedTuple):
   optimizer: str
   hyper: Hyper
   batch_size: int
-  program: mapping.Program
+  program: Program
   keys: Key[Array, " s"]
   data: Data
 
@@ -98,7 +99,7 @@ def train_together(models: Models, num_steps: int) -> Training:
   # be a large part of the time.
   trainer = models.program.trainer._replace(evaluate=_no_record)
   mapped = models.program
-  program = mapping.make_program(trainer, mapped.data_axes, mapped.devices, mapped.block)
+  program = make_program(trainer, mapped.data_axes, mapped.devices, mapped.block)
   keys, hypers, data = _placed(models)
   states = models.program.init(keys, hypers, data)
   compiled = compile_timed(program.advance, states, hypers, data, num_steps=num_steps)
@@ -121,7 +122,7 @@ def train_in_turn(models: Models, num_steps: int) -> Training:
   steps = jax.jit(partial(primal.run, trainer, num_steps=num_steps), donate_argnums=0)
   group = (models.keys, _hypers(models), models.data)
   axes = (0, 0, models.program.data_axes)
-  each = [mapping.member(axes, group, i) for i in range(len(models.keys))]
+  each = [mapping.run_at(axes, group, i) for i in range(len(models.keys))]
   states = [init(*model) for model in each]
   compiled = compile_timed(steps, states[0], *each[0][1:])
 
@@ -237,9 +238,9 @@ def train_curves(models: Models, max_steps: int, record_every: int) -> Curves:
     The curves, from before the first step on.
   """
   keys, hypers, data = _placed(models)
-  start = mapping.start_group(models.program, keys, hypers, data)
-  end = mapping.train_group(models.program, start, hypers, data, max_steps, record_every)
-  steps = np.cumsum([0, *mapping.chunk_lengths(max_steps, record_every)])
+  start = start_group(models.program, keys, hypers, data)
+  end = train_group(models.program, start, hypers, data, max_steps, record_every)
+  steps = np.cumsum([0, *chunk_lengths(max_steps, record_every)])
   finite = end.history.finite
   accuracies = (end.history.train_accuracy, end.history.holdout_accuracy)
   return Curves(steps, *(np.where(finite, values, 0 * finite) for values in accuracies))

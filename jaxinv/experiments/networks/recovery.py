@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxinv.attacks import inversion
 from jaxinv.attacks.inversion import Inversion
-from jaxinv.ensemble import seeds
+from jaxinv.ensemble.seeds import seed_keys
 from jaxinv.experiments.groups import Host, Stopped, load_whole, save_whole
 from jaxinv.experiments.networks.settings import DeepArm, DeepSettings, model_of
 from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork, healthy
@@ -137,7 +137,7 @@ def _invert(
 
 def attacker_key(settings: DeepSettings, seed: int) -> PRNGKey:
   """The randomness of whoever inverts a seed's models; arms share it."""
-  return seeds.seed_keys(settings.root_seed, [seed])[0]
+  return seed_keys(settings.root_seed, [seed])[0]
 
 
 def wanted(settings: DeepSettings, data: TrainTest) -> Int[Array, " i"]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxinv.ensemble import timing
 from jaxinv.experiments.networks.settings import DeepArm, DeepSettings
-from jaxinv.experiments.networks.training import make_program, on_device, plan, ready
+from jaxinv.experiments.networks.training import network_program, on_device, plan, ready
 from jaxinv.types import TrainTest
 
 # Steps of a short and of a long chunk, and how often each is timed: the difference has no
@@ -51,7 +51,7 @@ def seconds_a_step(
 def _chunks(settings: DeepSettings, data: TrainTest) -> Callable[[int], Callable[[], Any]]:
   """From a number of steps to a call that trains the first group for so many more."""
   group = plan(settings, data)[0]
-  program = make_program(settings, data, group.arm, group.train.shape[1])
+  program = network_program(settings, data, group.arm, group.train.shape[1])
   images = on_device(data)._replace(train=jnp.asarray(group.train))
   keys, hypers, images = ready(settings, group, images)
   states = program.init(keys, hypers, images)

@@ -13,7 +13,15 @@ from jaxtyping import Array, Key
 
 from jaxinv.data.splits import joined
 from jaxinv.ensemble import mapping
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.program import (
+  Program,
+  Progress,
+  chunk_lengths,
+  make_program,
+  start_group,
+  train_group,
+)
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments.groups import Host, keeper, load_whole, save_whole
 from jaxinv.experiments.leakage import weight_movement
@@ -139,7 +147,7 @@ def train_groups(
     InputError: the verifier diverged.
   """
   # Groups of an arm are one program.
-  make = cache(lambda arm, num_train: make_program(settings, data, arm, num_train))
+  make = cache(lambda arm, num_train: network_program(settings, data, arm, num_train))
   images = on_device(data)
   results = []
   for group in groups:
@@ -167,9 +175,9 @@ def on_device(data: TrainTest) -> Data:
   return Data(inputs, labels, jnp.arange(num_train)[None], holdout)
 
 
-def make_program(
+def network_program(
   settings: DeepSettings, data: TrainTest, arm: DeepArm, num_train: int
-) -> mapping.Program:
+) -> Program:
   """The program that trains an arm's networks on so many images each."""
   neutral = {"weight_decay": 0.0, "clip_norm": float("inf")}
   off = {name for name, value in neutral.items() if getattr(arm.hyper.base, name) == value}
@@ -183,12 +191,12 @@ def make_program(
   # Mapped, the convolutions of several models become one grouped convolution, which on CPUs is far
   # slower than one after another.
   block = 1 if jax.default_backend() == "cpu" else 0
-  return mapping.make_program(trainer, _AXES, block=block)
+  return make_program(trainer, _AXES, block=block)
 
 
 def _train_group(
   settings: DeepSettings,
-  program: mapping.Program,
+  program: Program,
   group: DeepGroup,
   data: Data,
   store: Path | None,
@@ -199,7 +207,7 @@ def _train_group(
   every = settings.record_every * max(1, group.train.shape[1] // settings.batch_size)
   folder = store / group.name if store else None
 
-  progress = mapping.start_group(program, keys, hypers, data)
+  progress = start_group(program, keys, hypers, data)
   first = jax.device_get(progress.states.params)
   stored = checkpoint.restore(folder, progress, host.say) if folder else None
   if stored is not None:
@@ -208,12 +216,12 @@ def _train_group(
   host.advanced(_title(group), int(progress.states.step) * real)
   keep = keeper(folder, host, _title(group))
 
-  def look(progress: mapping.Progress, length: int) -> None:
+  def look(progress: Progress, length: int) -> None:
     host.advanced(_title(group), length * real)
     keep(int(progress.states.step), progress)
 
-  progress = mapping.train_group(program, progress, hypers, data, steps, every, look)
-  lengths = list(mapping.chunk_lengths(steps, every))
+  progress = train_group(program, progress, hypers, data, steps, every, look)
+  lengths = list(chunk_lengths(steps, every))
   result = {"steps": np.cumsum([0, *lengths])}
   result |= {f"history/{name}": x[:, :real] for name, x in progress.history._asdict().items()}
   variables = jax.device_get(deep.variables_of(progress.states))
@@ -241,7 +249,7 @@ def ready(
   seeds = mapping.pad(group.seeds, group.width)
   rows = np.array(mapping.pad(range(len(group.seeds)), group.width))
   hypers = mapping.stack_hypers([group.arm.hyper] * group.width)
-  keys = draws.train_keys(settings.root_seed, seeds)
+  keys = train_keys(settings.root_seed, seeds)
   keys, hypers = (mapping.shard(x, 0, group.width) for x in (keys, hypers))
   return keys, hypers, mapping.shard(data._replace(train=data.train[rows]), _AXES, group.width)
 

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxinv.attacks.weights import reshape
 from jaxinv.ensemble import mapping
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.program import Progress, start_group, train_group
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments import experiment
 from jaxinv.experiments.experiment import Engine, Group, Lab
 from jaxinv.metrics.structure import (
@@ -102,28 +103,28 @@ def _follow(
   title = ", ".join(dict.fromkeys(lab.settings.arms[arm].name for arm, _ in group.runs))
   data = mapping.shard(experiment.split_of(lab, seeds), mapping.SHARED_DATA, group.width)
   data = experiment.lesson(lab, data, seeds)
-  keys = draws.train_keys(lab.settings.root_seed, seeds)
+  keys = train_keys(lab.settings.root_seed, seeds)
   hypers = mapping.stack_hypers([lab.settings.arms[arm].hyper for arm in arms])
   keys, hypers = (mapping.shard(x, 0, group.width) for x in (keys, hypers))
   axes = (mapping.STATE_AXES, engine.program.data_axes)
   see = _class_images(engine, lab.dataset.image_shape)
 
-  def look(progress: mapping.Progress) -> Float[np.ndarray, "s 3"]:
+  def look(progress: Progress) -> Float[np.ndarray, "s 3"]:
     rows = []
     for i in range(len(group.runs)):
-      model = mapping.pick(axes, (progress.states, data), i)
+      model = mapping.fetch_run(axes, (progress.states, data), i)
       scores = blind_scores(np.asarray(see(*model))[..., None], null)
       structured = benjamini_hochberg(scores.p_values) <= alpha
       accuracy = progress.history.holdout_accuracy[-1, i]
       rows.append((structured.mean(), scores.morans_i.mean(), accuracy))
     return np.array(rows, np.float64)
 
-  progress = mapping.start_group(engine.program, keys, hypers, data)
+  progress = start_group(engine.program, keys, hypers, data)
   found = [look(progress)]
   for done, step in pairwise(steps.tolist()):
     # In chunks of 1, 10, 100, ...: each length is compiled once.
     chunk = 10 ** (len(str(done)) - 1)
-    progress = mapping.train_group(engine.program, progress, hypers, data, step, chunk)
+    progress = train_group(engine.program, progress, hypers, data, step, chunk)
     found.append(look(progress))
     advanced(title, (step - done) * len(group.runs))
   return np.stack(found)

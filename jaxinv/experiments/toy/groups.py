@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxinv.ensemble import mapping, memory
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.program import chunk_lengths
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments.groups import Host, Stopped
 from jaxinv.experiments.toy.toy import FEATURES, Engine, Settings, draw, make_engine
 from jaxinv.metrics.images import normalize
@@ -105,7 +106,7 @@ def _run_group(
   engine: Engine, settings: Settings, group: _Group, folder: Path | None, host: Host
 ) -> _Result:
   seeds = mapping.pad(group.members, group.width)
-  keys = draws.train_keys(settings.root_seed, seeds)
+  keys = train_keys(settings.root_seed, seeds)
   hypers = mapping.stack_hypers([settings.arm.hyper] * group.width)
   data = mapping.shard(draw(settings, seeds), mapping.OWN_DATA, group.width)
   keys, hypers = (mapping.shard(x, 0, group.width) for x in (keys, hypers))
@@ -131,7 +132,7 @@ def _train(advance, settings: Settings, group: _Group, progress, folder: Path | 
   title = f"seeds {group.members[0]} to {group.members[-1]}"
   host.advanced(title, done * size)
   saved = time.monotonic()
-  for length in mapping.chunk_lengths(settings.steps, _chunk(settings), done):
+  for length in chunk_lengths(settings.steps, _chunk(settings), done):
     states, weights = advance(states, num_steps=length)
     path.append(np.asarray(weights[:rows]))
     done += length

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Key
 
 from jaxinv.data.gaussians import draw_points
 from jaxinv.ensemble import mapping, memory
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.program import Program, make_program
+from jaxinv.ensemble.seeds import seed_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments.settings import Arm
 from jaxinv.models.dense import make_model
@@ -88,7 +89,7 @@ class Engine(NamedTuple):
     weights: states -> weights [s, p, k].
   """
 
-  program: mapping.Program
+  program: Program
   advance: Callable[..., tuple[TrainState, Float[Array, "s t p k"]]]
   weights: Callable[[TrainState], Float[Array, "s p k"]]
 
@@ -121,7 +122,7 @@ def draw(settings: Settings, seeds: Sequence[int]) -> Data:
   Returns:
     Data with inputs [s, n, p], nothing held out; the axes are `ensemble.OWN_DATA`.
   """
-  keys = draws.seed_keys(settings.root_seed, seeds)
+  keys = seed_keys(settings.root_seed, seeds)
   means = jnp.asarray(settings.means, float)
   points = _draw_points(keys, means, settings.spread, settings.points_per_class)
   labels = jnp.repeat(jnp.arange(len(means)), settings.points_per_class)
@@ -176,7 +177,7 @@ def _make_engine(
     mapped = jax.vmap(steps, in_axes=in_axes, out_axes=out_axes)
     return mapping.over_devices(mapped, in_axes, out_axes, program.devices)(states, hypers, data)
 
-  program = mapping.make_program(trainer, mapping.OWN_DATA)
+  program = make_program(trainer, mapping.OWN_DATA)
   return Engine(
     program,
     jax.jit(advance, static_argnames="num_steps", donate_argnums=0),

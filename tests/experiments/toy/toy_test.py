@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jaxinv.ensemble import mapping, memory
-from jaxinv.ensemble import seeds as draws
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments.groups import Host, Stopped
 from jaxinv.experiments.settings import Arm
@@ -164,15 +164,15 @@ def test_the_lean_loss_trains_as_the_loss_itself(loss, name):
   path = groups.run(settings).weights[0]
   model = make_model(2, use_bias=False)
   trainer = primal.make_trainer(model, LOSSES[loss], OPTIMIZERS[name], 6)
-  data = mapping.member(mapping.OWN_DATA, toy.draw(settings, [0]), 0)
-  state = trainer.init(draws.train_keys(0, [0])[0], hyper, data)
+  data = mapping.run_at(mapping.OWN_DATA, toy.draw(settings, [0]), 0)
+  state = trainer.init(train_keys(0, [0])[0], hyper, data)
   state, _ = primal.run(trainer, state, hyper, data, settings.steps)
   np.testing.assert_allclose(path[-1], jax.tree.leaves(state.params)[0], rtol=2e-4, atol=2e-5)
 
 
 def test_batches_come_from_the_states_key():
   path = groups.run(replace(SETTINGS, batch_size=1, num_seeds=2, steps=3)).weights
-  keys = draws.train_keys(0, [0, 1])
+  keys = train_keys(0, [0, 1])
   data = toy.draw(SETTINGS, [0, 1])
   for seed in range(2):
     key = jax.random.split(keys[seed])[1]
