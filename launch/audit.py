@@ -37,8 +37,8 @@ from jaxinv.data.folder import load_references
 from jaxinv.errors import InputError
 from jaxinv.experiments.groups import Stopped
 from jaxinv.runs import files, folder
-from launch import flags as shared
-from launch.progress import ProgressBar
+from . import flags as shared
+from .progress import ProgressBar
 
 FOUND = 3  # Exit status where --fail_on is met.
 

@@ -59,9 +59,9 @@ from jaxinv.runs import page as report
 from jaxinv.runs.figures import save
 from jaxinv.training import gram
 from jaxinv.types import Dataset
-from launch import flags as shared
-from launch.arms import parse_arms
-from launch.progress import ProgressBar
+from . import flags as shared
+from .arms import parse_arms
+from .progress import ProgressBar
 
 # More than the caches of most machines hold.
 _BANDWIDTH_BYTES = 2**30

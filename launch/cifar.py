@@ -39,12 +39,12 @@ from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork
 from jaxinv.runs import folder, processes
 from jaxinv.training.adversary import ADVERSARIES
 from jaxinv.types import TrainTest
-from launch import flags as shared
-from launch.arms import refuse_twins
-from launch.folder import open_together
-from launch.inversions import parse_inversions
-from launch.networks import KEYS, parse_network
-from launch.progress import ProgressBar
+from . import flags as shared
+from .arms import refuse_twins
+from .folder import open_together
+from .inversions import parse_inversions
+from .networks import KEYS, parse_network
+from .progress import ProgressBar
 
 ARMS = ("standard", "robust:adversary=pgd_l2,adversary_radius=0.5")
 VERIFIER = "verifier:model=vgg16,width_factor=0.25,norm=batch"

@@ -27,10 +27,10 @@ from jaxinv.experiments.groups import Host, run_groups
 from jaxinv.experiments.settings import Settings
 from jaxinv.runs import folder, processes
 from jaxinv.types import Dataset
-from launch import flags as shared
-from launch.arms import parse_arms
-from launch.folder import open_together
-from launch.progress import ProgressBar
+from . import flags as shared
+from .arms import parse_arms
+from .folder import open_together
+from .progress import ProgressBar
 
 ARMS = (
   "sgd:optimizer=sgd,learning_rate=0.1",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxinv.runs import folder, processes
-from launch.flags import FREE
+from .flags import FREE
 
 
 def open_together(out_dir: Path, config: dict, overwrite: bool, place: processes.Place) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxinv.attacks import inversion
 from jaxinv.attacks.inversion import INVERSIONS, STARTS, Inversion
 from jaxinv.errors import InputError, named
-from launch.arms import Ranges, number, refuse_twins, split_arm
+from .arms import Ranges, number, refuse_twins, split_arm
 
 # The first two stand beside the inversions in summary.json. The others are arguments of
 # `numpy.savez`, so that no array of a file can have their name.

@@ -25,9 +25,9 @@ from jaxinv.experiments.power.power import Power, first_step, measure_power, to_
 from jaxinv.experiments.settings import Settings, used
 from jaxinv.runs import files, folder
 from jaxinv.runs.figures import save
-from launch import flags as shared
-from launch.arms import parse_arms
-from launch.progress import ProgressBar
+from . import flags as shared
+from .arms import parse_arms
+from .progress import ProgressBar
 
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/power")

@@ -31,9 +31,9 @@ from jaxinv.experiments.study import story as study_story
 from jaxinv.experiments.study.study import Question
 from jaxinv.runs import folder
 from jaxinv.types import Dataset
-from launch import flags as shared
-from launch.arms import parse_arms, parse_grid
-from launch.progress import ProgressBar
+from . import flags as shared
+from .arms import parse_arms, parse_grid
+from .progress import ProgressBar
 
 ARMS = (
   "sgd:optimizer=sgd,learning_rate=0.1",

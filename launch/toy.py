@@ -27,9 +27,9 @@ from jaxinv.experiments.toy import page as toy_report
 from jaxinv.experiments.toy.groups import Outcome
 from jaxinv.experiments.toy.toy import Settings, check, draw
 from jaxinv.runs import files, folder
-from launch import flags as shared
-from launch.arms import parse_arms
-from launch.progress import ProgressBar
+from . import flags as shared
+from .arms import parse_arms
+from .progress import ProgressBar
 
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/toy")
