@@ -37,6 +37,7 @@ from jaxinv.data.folder import load_references
 from jaxinv.errors import InputError
 from jaxinv.experiments.groups import Stopped
 from jaxinv.runs import files, folder
+
 from . import flags as shared
 from .progress import ProgressBar
 

@@ -59,6 +59,7 @@ from jaxinv.runs import page as report
 from jaxinv.runs.figures import save
 from jaxinv.training import gram
 from jaxinv.types import Dataset
+
 from . import flags as shared
 from .arms import parse_arms
 from .progress import ProgressBar

@@ -39,6 +39,7 @@ from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork
 from jaxinv.runs import folder, processes
 from jaxinv.training.adversary import ADVERSARIES
 from jaxinv.types import TrainTest
+
 from . import flags as shared
 from .arms import refuse_twins
 from .folder import open_together

@@ -27,6 +27,7 @@ from jaxinv.experiments.groups import Host, run_groups
 from jaxinv.experiments.settings import Settings
 from jaxinv.runs import folder, processes
 from jaxinv.types import Dataset
+
 from . import flags as shared
 from .arms import parse_arms
 from .folder import open_together

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jaxinv.runs import folder, processes
+
 from .flags import FREE
 
 

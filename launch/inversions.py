@@ -8,6 +8,7 @@ from typing import Any
 from jaxinv.attacks import inversion
 from jaxinv.attacks.inversion import INVERSIONS, STARTS, Inversion
 from jaxinv.errors import InputError, named
+
 from .arms import Ranges, number, refuse_twins, split_arm
 
 # The first two stand beside the inversions in summary.json. The others are arguments of

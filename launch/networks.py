@@ -7,6 +7,7 @@ from jaxinv.training.adversary import ADVERSARIES
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.training.schedules import SCHEDULES
 from jaxinv.types import Hyper, RobustHyper
+
 from .arms import number, refuse_momentum, split_arm
 
 _NUMBERS = ("learning_rate", "momentum", "weight_decay", "label_smoothing", "clip_norm")

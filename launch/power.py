@@ -25,6 +25,7 @@ from jaxinv.experiments.power.power import Power, first_step, measure_power, to_
 from jaxinv.experiments.settings import Settings, used
 from jaxinv.runs import files, folder
 from jaxinv.runs.figures import save
+
 from . import flags as shared
 from .arms import parse_arms
 from .progress import ProgressBar

@@ -31,6 +31,7 @@ from jaxinv.experiments.study import story as study_story
 from jaxinv.experiments.study.study import Question
 from jaxinv.runs import folder
 from jaxinv.types import Dataset
+
 from . import flags as shared
 from .arms import parse_arms, parse_grid
 from .progress import ProgressBar

@@ -27,6 +27,7 @@ from jaxinv.experiments.toy import page as toy_report
 from jaxinv.experiments.toy.groups import Outcome
 from jaxinv.experiments.toy.toy import Settings, check, draw
 from jaxinv.runs import files, folder
+
 from . import flags as shared
 from .arms import parse_arms
 from .progress import ProgressBar

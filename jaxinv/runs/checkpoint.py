@@ -17,9 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxinv.runs.files import read_npz
-from jaxinv.runs.files import sha256
-from jaxinv.runs.files import write_npz
+from jaxinv.runs.files import read_npz, sha256, write_npz
 
 _ARRAYS, _DIGESTS = "arrays.npz", "sha256.json"
 _KEEP = 2

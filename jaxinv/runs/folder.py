@@ -17,11 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxinv.runs import files
 from jaxinv.errors import InputError
-from jaxinv.experiments.outcome import Outcome
-from jaxinv.experiments.outcome import summarize
 from jaxinv.experiments.faces.pose import PoseSweep
+from jaxinv.experiments.outcome import Outcome, summarize
+from jaxinv.runs import files
 from jaxinv.types import Dataset
 
 try:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxinv.runs import folder as results
 from jaxinv.errors import InputError
+from jaxinv.runs import folder as results
 
 
 def config(**flags):

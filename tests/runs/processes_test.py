@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxinv.runs import processes as cluster
-from jaxinv.runs import folder
 from jaxinv.errors import InputError
+from jaxinv.runs import folder
+from jaxinv.runs import processes as cluster
 from launch import faces
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,1 @@
+"""The run's folder: files, checkpoints, pages, processes."""
