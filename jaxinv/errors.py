@@ -6,7 +6,8 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -49,6 +50,29 @@ def choose(kind: str, name: str, known: Mapping[str, Value]) -> Value:
   if name not in known:
     raise InputError(f"unknown {kind} '{name}': choose from {', '.join(known)}")
   return known[name]
+
+
+def resolve(kind: str, given: Iterable[str | Value], known: Sequence[Value]) -> tuple[Value, ...]:
+  """Values given by name or as values of the caller's own, as values.
+
+  Args:
+    kind: what is given, for the message: `metric`.
+    given: names of those known, and values of the same type, mixed; or one alone.
+    known: the values that have a name; each says it as `name`.
+
+  Returns:
+    The values, in the order given.
+
+  Raises:
+    InputError: a name is unknown, or two values have one name.
+  """
+  own = type(known[0])
+  given = (given,) if isinstance(given, str | own) else given
+  by_name = {value.name: value for value in known}
+  found = tuple(it if isinstance(it, own) else choose(kind, str(it), by_name) for it in given)
+  if twice := [name for name, count in Counter(it.name for it in found).items() if count > 1]:
+    raise InputError(f"{kind} '{twice[0]}' is named twice")
+  return found
 
 
 def named_object(spec: str, what: str, kind: type = object) -> Any:

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 
 from helpers import assert_fails
-from jaxinv.errors import choose, named, named_object
+from jaxinv.errors import choose, named, named_object, resolve
 
 
 @pytest.fixture
@@ -23,6 +24,19 @@ def here(tmp_path, monkeypatch):
 def test_a_name_that_is_known_is_what_it_stands_for():
   assert choose("loss", "b", {"a": 1, "b": 2}) == 2
   assert_fails(lambda: choose("loss", "c", {"a": 1, "b": 2}), "unknown loss 'c'", "a, b")
+
+
+class Toy(NamedTuple):
+  name: str
+
+
+def test_values_are_given_by_name_or_as_values_and_mixed():
+  known, own = (Toy("a"), Toy("b")), Toy("own")
+  assert resolve("toy", ["b", own, "a"], known) == (Toy("b"), own, Toy("a"))
+  assert resolve("toy", "b", known) == resolve("toy", Toy("b"), known) == (Toy("b"),)
+  assert_fails(lambda: resolve("toy", ["c"], known), "unknown toy 'c'", "a, b")
+  assert_fails(lambda: resolve("toy", [len], known), "unknown toy", "len")
+  assert_fails(lambda: resolve("toy", ["a", Toy("a")], known), "toy 'a' is named twice")
 
 
 def test_a_message_says_first_what_it_is_about():

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
+from jaxinv import errors
 from jaxinv.attacks import weights
 from jaxinv.attacks.mi_face import mi_face as ascend_confidence
-from jaxinv.errors import InputError, choose
 from jaxinv.metrics.images import normalize
 from jaxinv.types import Params, Release
 
@@ -133,7 +133,7 @@ DEFAULT = (reshape, init_diff)
 ALL = (reshape, init_diff, seed_mean, class_centred, update_ratio, mi_face)
 
 
-def resolve(attacks: Iterable[str | Attack]) -> tuple[Attack, ...]:
+def resolve(attacks: Iterable[str | Attack] | str | Attack) -> tuple[Attack, ...]:
   """Attacks given by name or as values, as values.
 
   Args:
@@ -149,13 +149,7 @@ def resolve(attacks: Iterable[str | Attack]) -> tuple[Attack, ...]:
     >>> [attack.label for attack in resolve(["reshape", init_diff])]
     ['W', 'W - W0']
   """
-  known = {attack.name: attack for attack in ALL}
-  found = tuple(a if isinstance(a, Attack) else choose("attack", a, known) for a in attacks)
-  names = [attack.name for attack in found]
-  for name in names:
-    if names.count(name) > 1:
-      raise InputError(f"attack '{name}' is named twice")
-  return found
+  return errors.resolve("attack", attacks, ALL)
 
 
 def recover(

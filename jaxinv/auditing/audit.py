@@ -20,6 +20,7 @@ from jaxinv.auditing.sources import ImageShape, find_sources
 from jaxinv.errors import InputError
 from jaxinv.metrics import images as metrics
 from jaxinv.metrics.matching import FEWEST_PEOPLE, Match, person_means, prepare, resemble
+from jaxinv.metrics.metric import Targets, measure
 from jaxinv.metrics.structure import benjamini_hochberg, blind_scores, permutation_null
 from jaxinv.types import Params, References
 
@@ -232,7 +233,7 @@ def _measure(
   from scipy.stats import binom  # Half a second to import.
 
   images = jnp.asarray(images)
-  each = [metrics.measure(images[..., i], means[..., i]) for i in range(images.shape[-1])]
+  each = [measure(images[..., i], Targets(means[..., i])) for i in range(images.shape[-1])]
   values = {name: float(np.mean([it[name] for it in each])) for name in each[0]}
   own = metrics.identified(*(x.reshape(*x.shape[:2], -1) for x in (images, means)))
   # Were it nothing to do with people, one class in k would be closest to its own.

@@ -14,6 +14,8 @@ from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.program import Program
 from jaxinv.metrics import images as metrics
+from jaxinv.metrics.metric import Targets
+from jaxinv.metrics.metric import measure as measure_images
 from jaxinv.models.params import class_weights, dense_logits, output_bias
 from jaxinv.training.primal import Trainer
 from jaxinv.types import Data, Hyper, Params, Release, Snapshot, Stream, TrainState
@@ -169,7 +171,7 @@ def _compare(look: Look, images: dict[str, Float[Array, "k h w"]], data: Data):
   photographs = data.inputs - data.inputs.mean(0, keepdims=True)
 
   def measure(recovered):
-    values = metrics.measure(recovered, train_mean, holdout_mean if look.holdout else None)
+    values = measure_images(recovered, Targets(train_mean, holdout_mean if look.holdout else None))
     more = {}
     if look.holdout:
       more["identified"] = metrics.identified(recovered, holdout_mean)
@@ -344,7 +346,7 @@ def measure_seed_mean(
   # The attack on the mean itself: averaging comes before the reshaping, and both are linear.
   release = Release(params=None, peers={"kernel": mean_weights.T[None]})
   images = recover("seed_mean", release, look.image_shape, look.normalize, look.largest)
-  return images, metrics.measure(images, means[0], means[1] if look.holdout else None)
+  return images, measure_images(images, Targets(means[0], means[1] if look.holdout else None))
 
 
 def _mean_over_splits(

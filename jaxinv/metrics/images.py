@@ -1,4 +1,7 @@
-"""How close a recovered image comes to the truth; all for one model, each a mean over classes."""
+"""How close a recovered image comes to the truth: pure functions of images, grey or coloured.
+
+`*c` in a shape is the axis of colours, or nothing for grey images.
+"""
 
 from functools import partial
 
@@ -8,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxinv.errors import InputError
+from jaxinv.errors import choose
 
 # Equal images have no noise at all; their PSNR is given as 100 dB rather than infinite.
 _SMALLEST_MSE = 1e-10
-
 
 NORMALIZATIONS = ("min-max", "max")
 
@@ -34,8 +36,7 @@ def normalize(
   Raises:
     InputError: the mode is unknown.
   """
-  if mode not in NORMALIZATIONS:
-    raise InputError(f"unknown normalisation '{mode}': choose from {', '.join(NORMALIZATIONS)}")
+  choose("normalisation", mode, dict.fromkeys(NORMALIZATIONS))
   # Halved, so that the difference of two finite values is finite too.
   image = 0.5 * jnp.where(jnp.isfinite(image), image, 0.0)
   low = image.min() if mode == "min-max" else 0.0
@@ -66,12 +67,13 @@ def _centre(x: Float[Array, " p"]) -> Float[Array, " p"]:
   return x - x.mean()
 
 
-def ssim(a: Float[Array, "k h w"], b: Float[Array, "k h w"]) -> Float[Array, " k"]:
+def ssim(a: Float[Array, "k h w *c"], b: Float[Array, "k h w *c"]) -> Float[Array, " k"]:
   """Structural similarity of images in pairs, each min-max normalised; Wang et al. 2004.
 
   A Gaussian window of 11 pixels and sigma 1.5 (smaller in images smaller than that), averaged
   where the whole window lies inside the image: scikit-image's `structural_similarity` with
-  `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
+  `gaussian_weights=True, use_sample_covariance=False, data_range=1`. That of coloured images is the
+  mean over their channels.
 
   Args:
     a: images, each in any unit.
@@ -79,15 +81,22 @@ def ssim(a: Float[Array, "k h w"], b: Float[Array, "k h w"]) -> Float[Array, " k
 
   Returns:
     The mean similarity of each pair, at most 1.
+
+  Example:
+    >>> images = jax.random.uniform(jax.random.key(0), (2, 8, 8))
+    >>> ssim(images, 3 * images + 1).round(3).tolist()
+    [1.0, 1.0]
   """
 
-  def scale(images):
-    return jax.vmap(partial(normalize, largest=1.0))(images)[..., None]
+  def scale(images: Float[Array, "k h w *c"]) -> Float[Array, "kc h w 1"]:
+    scaled = jax.vmap(partial(normalize, largest=1.0))(images)
+    channels = jnp.moveaxis(scaled, -1, 1) if scaled.ndim == 4 else scaled
+    return channels.reshape(-1, *images.shape[1:3], 1)
 
-  rows, columns = (jnp.asarray(_blur_matrix(size), a.dtype) for size in a.shape[-2:])
+  rows, columns = (jnp.asarray(_blur_matrix(size), a.dtype) for size in a.shape[1:3])
 
   # The same blur as dm_pix makes by convolution, as two matrix products: 12 times faster on a CPU.
-  def blur(z: Float[Array, "k h w 1"]) -> Float[Array, "k _ _ 1"]:
+  def blur(z: Float[Array, "kc h w 1"]) -> Float[Array, "kc _ _ 1"]:
     return (rows @ (z[..., 0] @ columns.T))[..., None]
 
   places = dm_pix.ssim(scale(a), scale(b), filter_fn=blur, return_map=True)
@@ -111,7 +120,7 @@ def psnr(a: Float[Array, "*s"], b: Float[Array, "*s"]) -> Float[Array, ""]:
   return -10 * jnp.log10(jnp.maximum(error, _SMALLEST_MSE))
 
 
-def correlations(a: Float[Array, "k h w"], b: Float[Array, "j h w"]) -> Float[Array, "k j"]:
+def correlations(a: Float[Array, "k h w *c"], b: Float[Array, "j h w *c"]) -> Float[Array, "k j"]:
   """The correlation of each image of `a` with each of `b`."""
 
   def standard(images):
@@ -123,7 +132,7 @@ def correlations(a: Float[Array, "k h w"], b: Float[Array, "j h w"]) -> Float[Ar
 
 
 def identification(
-  images: Float[Array, "k h w"], references: Float[Array, "k h w"]
+  images: Float[Array, "k h w *c"], references: Float[Array, "k h w *c"]
 ) -> Float[Array, ""]:
   """Share of the classes whose image is closest to their own class's reference.
 
@@ -140,7 +149,7 @@ def identification(
 
 
 def identified(
-  images: Float[Array, "k h w"], references: Float[Array, "k h w"]
+  images: Float[Array, "k h w *c"], references: Float[Array, "k h w *c"]
 ) -> Bool[Array, " k"]:
   """Which classes' images are closest to their own class's reference; see `identification`."""
   return own_is_largest(correlations(images, references - references.mean(0, keepdims=True)))
@@ -150,34 +159,3 @@ def own_is_largest(scores: Float[Array, "k k"]) -> Bool[Array, " k"]:
   """Whether the score on the diagonal is larger than all others of its row."""
   own = jnp.diagonal(scores)
   return own > jnp.where(jnp.eye(len(scores), dtype=bool), -jnp.inf, scores).max(1)
-
-
-def measure(
-  images: Float[Array, "k h w"],
-  train_mean: Float[Array, "k h w"],
-  holdout_mean: Float[Array, "k h w"] | None = None,
-) -> dict[str, Float[Array, ""]]:
-  """All measures of one model's recovered images.
-
-  Args:
-    images: one recovered image a class.
-    train_mean: mean training image of each class.
-    holdout_mean: mean held-out image of each class, or None where nothing was held out.
-
-  Returns:
-    By name: `ncc` with the class's training mean; `ncc_centred` with (class mean - mean of all
-    classes); `ssim` and `psnr` against the class mean; with held-out images `identification`
-    among their means, and `excess`: `ncc` less the `ncc` with the held-out mean of the class.
-  """
-  mean_ncc = jax.vmap(ncc)
-  similarity = mean_ncc(images, train_mean).mean()
-  values = {
-    "ncc": similarity,
-    "ncc_centred": mean_ncc(images, train_mean - train_mean.mean(0, keepdims=True)).mean(),
-    "ssim": ssim(images, train_mean).mean(),
-    "psnr": jax.vmap(psnr)(images, train_mean).mean(),
-  }
-  if holdout_mean is not None:
-    values["identification"] = identification(images, holdout_mean)
-    values["excess"] = similarity - mean_ncc(images, holdout_mean).mean()
-  return values

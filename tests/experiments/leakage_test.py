@@ -12,7 +12,7 @@ from jaxinv.ensemble.seeds import split_data, train_keys
 from jaxinv.experiments import experiment, leakage
 from jaxinv.experiments.groups import Host, run_groups
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.metrics import images as metrics
+from jaxinv.metrics import metric as metrics
 from jaxinv.models.dense import make_model
 from jaxinv.training import gram, primal
 from jaxinv.training.losses import LOSSES
@@ -123,7 +123,8 @@ def test_one_model_of_a_group_is_examined_as_it_is_by_itself(group, alone):
   for one, other in zip(jax.tree.leaves(alone[2]), jax.tree.leaves(found), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
   train_mean, holdout_mean = leakage.class_images(LOOK, mine[2])
-  expected = metrics.measure(jnp.asarray(alone[2].images["reshape"]), train_mean, holdout_mean)
+  images = jnp.asarray(alone[2].images["reshape"])
+  expected = metrics.measure(images, metrics.Targets(train_mean, holdout_mean))
   for name, value in expected.items():
     assert float(alone[2].measures["reshape"][name]) == pytest.approx(float(value), abs=1e-4)
 

@@ -14,7 +14,7 @@ import skimage.metrics
 from jaxinv.experiments import experiment, outcome
 from jaxinv.experiments.groups import Host, run_groups
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.metrics import images as metrics
+from jaxinv.metrics import metric as metrics
 from jaxinv.runs import files
 from jaxinv.runs import folder as results
 from jaxinv.types import Hyper
@@ -275,7 +275,7 @@ def against_the_truth(planted):
   """Scores of recovered images [s, k, h, w] against the true classes' means, a value a seed."""
   means = class_means(planted, np.arange(len(planted.labels))).reshape(CLASSES, *SHAPE)
   means = jnp.asarray(means, jnp.float32)
-  measure = jax.jit(jax.vmap(lambda images: metrics.measure(images, means, means)))
+  measure = jax.jit(jax.vmap(lambda images: metrics.measure(images, metrics.Targets(means, means))))
   return lambda images: {k: np.asarray(v) for k, v in measure(jnp.asarray(images)).items()}
 
 
