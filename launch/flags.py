@@ -49,7 +49,9 @@ def define_run(f: flags.FlagValues, out_dir: str) -> None:
   flags.DEFINE_bool(
     "overwrite",
     False,
-    "Replace the run in --out_dir; else a complete one is refused and an unfinished one goes on.",
+    "Replace the run in --out_dir: the files that it wrote, which its manifest.txt lists, are "
+    "removed, and nothing else. Without it a complete run is refused and an unfinished one goes "
+    "on.",
     flag_values=f,
   )
   flags.DEFINE_integer(

@@ -5,7 +5,6 @@ what its models give away. A finished group is one small file, so that a run tha
 goes on where it was.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -151,7 +150,7 @@ def _run_group(lab: Lab, group: Group, store: Path | None, host: Host) -> Result
   result |= _saved(scene, progress.states, past.earlier, result["saved"])
   if store:
     save_whole(_finished(store, group), result)
-    shutil.rmtree(folder, ignore_errors=True)
+    checkpoint.discard(folder)
   return result
 
 

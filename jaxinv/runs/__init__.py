@@ -1,1 +1,1 @@
-"""The run's folder: files, checkpoints, pages, processes."""
+"""The folder of a run: its files, checkpoints, tables, pages and figures."""

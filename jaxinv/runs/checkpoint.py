@@ -8,8 +8,8 @@ for all, and only the first writes arrays of the host, while here each process h
 and saves them when it likes.
 """
 
+import contextlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxinv.runs.files import read_npz, sha256, write_npz
+from jaxinv.runs import manifest
+from jaxinv.runs.files import read_npz, sha256, write_json, write_npz
 
 _ARRAYS, _DIGESTS = "arrays.npz", "sha256.json"
 _KEEP = 2
@@ -31,17 +32,17 @@ def save(folder: Path, step: int, tree: Any) -> None:
     step: number of steps taken.
     tree: arrays and typed random keys.
   """
-  target = folder / f"step-{step:08d}"
-  partial = folder / f"partial-{step:08d}"
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
+  target, partial = folder / f"step-{step:08d}", folder / "partial"
+  _remove(partial)
   leaves = jax.device_get([_plain(leaf) for leaf in jax.tree.leaves(tree)])
   write_npz(partial / _ARRAYS, {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(leaves)})
-  (partial / _DIGESTS).write_text(json.dumps(_digests(partial)))
-  shutil.rmtree(target, ignore_errors=True)
+  write_json(partial / _DIGESTS, _digests(partial))
+  _remove(target)
+  for name in (_ARRAYS, _DIGESTS):
+    manifest.add(target / name)
   partial.rename(target)
   for old in saved(folder)[:-_KEEP]:
-    shutil.rmtree(old)
+    _remove(old)
 
 
 def restore(folder: Path, template: Any, say: Callable[[str], None]) -> Any | None:
@@ -65,8 +66,24 @@ def restore(folder: Path, template: Any, say: Callable[[str], None]) -> Any | No
       return structure.unflatten([_like(x, y) for x, y in zip(leaves, like, strict=True)])
     except (OSError, ValueError, KeyError) as error:
       say(f"checkpoint {path} is damaged ({error}); the one before it, if any, is used")
-      shutil.rmtree(path, ignore_errors=True)
+      _remove(path)
   return None
+
+
+def discard(folder: Path) -> None:
+  """Removes the checkpoints of a group, which nobody needs once it is finished."""
+  for path in (*saved(folder), *folder.glob("partial*")):
+    _remove(path)
+  with contextlib.suppress(OSError):  # Somebody else's files are in it, or it was never made.
+    folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+  """Removes one checkpoint's files, and its folder where nothing else is in that."""
+  with contextlib.suppress(OSError):
+    for name in (_ARRAYS, _DIGESTS):
+      (path / name).unlink(missing_ok=True)
+    path.rmdir()
 
 
 def saved(folder: Path) -> list[Path]:

@@ -9,9 +9,13 @@ from typing import IO, Any
 
 import numpy as np
 
+from jaxinv.runs import manifest
+
 
 def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
   """Calls `write` with a new file, and puts that in `path`'s place once it is whole and on disk.
+
+  In a run's folder the file is listed in the run's manifest first.
 
   Args:
     path: where the file shall stand; its folder is made.
@@ -19,7 +23,8 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  manifest.add(path)
+  beside = manifest.unfinished(path)
   try:
     with open(beside, "wb") as file:
       write(file)
@@ -49,6 +54,14 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
   """Reads all arrays of an .npz, its checksums verified; objects are never unpickled."""
   with np.load(path, allow_pickle=False) as stored:
     return {name: stored[name] for name in stored.files}
+
+
+def read_json(path: Path) -> Any | None:
+  """Reads JSON; None where the file is not there or holds none."""
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError, RecursionError):
+    return None
 
 
 def sha256(path: Path) -> str:

@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from jaxinv.errors import InputError
 from jaxinv.experiments.faces.pose import PoseSweep
 from jaxinv.experiments.outcome import Outcome, summarize
-from jaxinv.runs import files
+from jaxinv.runs import before_manifests, files, manifest
 from jaxinv.types import Dataset
 
 try:
@@ -29,15 +28,7 @@ except ImportError:  # On Windows, where nothing keeps two processes apart.
   fcntl = None
 
 CHECKPOINTS = "checkpoints"
-# All that a run may write, and so all that --overwrite may remove.
-_OWN = (
-  *("metrics.csv", "summary.json", "history.npz", "splits.npz", "trajectory.npz"),
-  *("cells.csv", "paired.csv", "photographs.csv", "logits"),
-  *("report.html", "benchmark.json", "benchmark.csv", "verdict.txt", "pose.json"),
-  *("audit.json", "recovered.npz", "power.csv"),
-  *("recovered", "weights", "figures", CHECKPOINTS),
-  "config.json",  # Last: what is left of a removal that was cut short still tells its settings.
-)
+_CONFIG, _LOCK = "config.json", ".lock"
 _PACKAGES = ("jax", "jaxlib", "optax", "flax", "numpy")
 
 
@@ -97,15 +88,15 @@ def open_folder(
   Args:
     out_dir: the folder, made if missing.
     config: this run's configuration.
-    overwrite: remove the earlier run that is there.
+    overwrite: remove the files of the earlier run that is there, and nothing else.
     free_flags: flags whose values may differ when an unfinished run goes on.
 
   Returns:
     Whether an unfinished run is there, which this one continues.
 
   Raises:
-    InputError: the folder cannot be written, holds a complete run or one of other settings, or
-      another process is at work in it.
+    InputError: the folder cannot be written, holds a complete run, one of other settings or what
+      no run wrote, or another process is at work in it.
   """
   earlier = check_folder(out_dir, overwrite)
   if earlier is not None and not overwrite:
@@ -114,10 +105,13 @@ def open_folder(
     out_dir.mkdir(parents=True, exist_ok=True)
     # Nothing is removed or written under the hands of a process that is at work here.
     with working_in(out_dir):
+      if manifest.read(out_dir) is None:
+        manifest.start(out_dir, before_manifests.files_of(out_dir, earlier) if earlier else ())
+      manifest.remove_unfinished(out_dir)
       if overwrite:
-        # Without a configuration nothing here is known to be a run's, but for checkpoints.
-        _remove_run(out_dir, _OWN if (out_dir / "config.json").exists() else (CHECKPOINTS,))
-      files.write_json(out_dir / "config.json", config)
+        # What is left of a removal that was cut short still tells its settings.
+        manifest.remove(out_dir, keep=[_CONFIG])
+      files.write_json(out_dir / _CONFIG, config)
   except OSError as error:
     raise InputError(
       f"cannot write to the folder {out_dir} ({error.strerror}): give another --out_dir"
@@ -126,20 +120,50 @@ def open_folder(
 
 
 def check_folder(out_dir: Path, overwrite: bool) -> dict | None:
-  """Raises InputError where a complete run is not to be replaced; returns the configuration."""
+  """Says why a folder may not be used, before anything is written.
+
+  Args:
+    out_dir: the folder.
+    overwrite: replace the run that is there; a folder that holds none is then used as it is.
+
+  Returns:
+    The configuration of the run that is there, or None.
+
+  Raises:
+    InputError: a complete run is not to be replaced, or the folder is somebody else's.
+  """
   earlier = _read_config(out_dir, overwrite)
-  if earlier is None and not overwrite:
-    found = [name for name in _OWN if (out_dir / name).exists()]
-    if found:
-      raise InputError(
-        f"{out_dir} holds {found[-1]} but no config.json that says whose it is: "
-        "give --overwrite to start anew, or another --out_dir"
-      )
-  if earlier is not None and not overwrite and earlier.get("complete"):
+  if overwrite:
+    return earlier
+  listed = manifest.read(out_dir)
+  if earlier is None and listed is None and (found := _contents(out_dir)):
+    raise InputError(
+      f"{out_dir} is not empty: it holds {found[0]}, but no config.json that says whose it is; "
+      "nothing is touched, give another --out_dir"
+    )
+  if earlier is None and (found := [name for name in listed or () if (out_dir / name).exists()]):
+    raise InputError(
+      f"{out_dir} holds {found[-1]} of a run whose config.json is gone: "
+      "give --overwrite to start anew, or another --out_dir"
+    )
+  if earlier is not None and earlier.get("complete"):
     raise InputError(
       f"{out_dir} holds a complete run: give --overwrite to replace it, or another --out_dir"
     )
   return earlier
+
+
+def _contents(out_dir: Path) -> list[str]:
+  """What a folder holds, but for what a process leaves that was killed as it opened it."""
+  try:
+    names = sorted(path.name for path in out_dir.iterdir())
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except OSError as error:
+    raise InputError(
+      f"cannot read the folder {out_dir} ({error.strerror}): give another --out_dir"
+    ) from error
+  return [name for name in names if not (name == _LOCK or name.startswith(f".{manifest.NAME}."))]
 
 
 def join_folder(out_dir: Path, config: dict, free_flags: Sequence[str] = ()) -> None:
@@ -154,13 +178,11 @@ def join_folder(out_dir: Path, config: dict, free_flags: Sequence[str] = ()) -> 
 
 
 def _read_config(out_dir: Path, overwrite: bool) -> dict | None:
+  path, ours = out_dir / _CONFIG, manifest.read(out_dir) is not None
   try:
-    config = json.loads((out_dir / "config.json").read_text())
-    if isinstance(config, dict) and config and not {"command", "flags"} & set(config):
-      raise InputError(
-        f"{out_dir / 'config.json'} is of no run of jaxinv: give another --out_dir, nothing here "
-        "is touched"
-      )
+    config = json.loads(path.read_text())
+    if isinstance(config, dict) and config and not (ours or before_manifests.is_config(config)):
+      raise InputError(f"{path} is of no run of jaxinv: nothing is touched, give another --out_dir")
     if not isinstance(config, dict) or not isinstance(config.get("flags"), dict):
       raise ValueError("it describes no run")
     return config
@@ -171,10 +193,8 @@ def _read_config(out_dir: Path, overwrite: bool) -> dict | None:
   except (OSError, ValueError, RecursionError) as error:
     if overwrite:
       return None
-    raise InputError(
-      f"{out_dir / 'config.json'} cannot be read ({error}): "
-      "give --overwrite to start anew, or another --out_dir"
-    ) from error
+    anew = "give --overwrite to start anew, or" if ours else "give"
+    raise InputError(f"{path} cannot be read ({error}): {anew} another --out_dir") from error
 
 
 def _refuse_difference(out_dir: Path, earlier: dict, config: dict, free: Sequence[str]) -> None:
@@ -197,14 +217,6 @@ def _refuse_difference(out_dir: Path, earlier: dict, config: dict, free: Sequenc
       )
 
 
-def _remove_run(out_dir: Path, names: Sequence[str]) -> None:
-  for path in (out_dir / name for name in names):
-    if path.is_dir() and not path.is_symlink():
-      shutil.rmtree(path)
-    else:
-      path.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def working_in(out_dir: Path) -> Iterator[None]:
   """Holds a run's folder, so that no second process writes there.
@@ -215,8 +227,8 @@ def working_in(out_dir: Path) -> Iterator[None]:
   if fcntl is None:
     yield
     return
-  path = out_dir / ".lock"
-  with open(path, "w") as file:
+  path = out_dir / _LOCK
+  with open(path, "a") as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -229,8 +241,8 @@ def working_in(out_dir: Path) -> Iterator[None]:
 
 def finish(out_dir: Path, config: dict) -> None:
   """Marks a run as complete, the last thing to be done, and drops what only resuming needs."""
-  files.write_json(out_dir / "config.json", {**config, "complete": True})
-  shutil.rmtree(out_dir / CHECKPOINTS, ignore_errors=True)
+  files.write_json(out_dir / _CONFIG, {**config, "complete": True})
+  manifest.remove(out_dir, below=CHECKPOINTS)
 
 
 def write_outcome(out_dir: Path, outcome: Outcome) -> dict:

@@ -264,7 +264,7 @@ def test_an_interrupted_run_keeps_no_rows_and_starts_anew(call, tmp_path, monkey
     with pytest.raises(SystemExit) as stop:
       call(*arguments, f"--out_dir={tmp_path}")
   assert stop.value.code == 130
-  assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "manifest.txt"]
   assert call(*arguments, f"--out_dir={tmp_path}")[0] == 0
   assert json.loads((tmp_path / "config.json").read_text())["complete"]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv.runs import checkpoint
+from jaxinv.runs import checkpoint, manifest
 
 
 class State(NamedTuple):
@@ -145,3 +145,22 @@ def test_every_file_of_a_checkpoint_has_its_digest(folder):
   digests = json.loads((path / "sha256.json").read_text())
   files = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
   assert set(digests) == files - {"sha256.json"} and len(digests) > 0
+
+
+def test_what_lies_beside_checkpoints_stays_when_they_are_dropped(folder):
+  (folder / "notes.txt").write_text("mine")
+  checkpoint.discard(folder)
+  assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+  (folder / "notes.txt").unlink()
+  checkpoint.save(folder, 5, state_at(5))
+  checkpoint.discard(folder)
+  assert not folder.exists()
+
+
+def test_all_files_of_a_checkpoint_are_in_the_runs_manifest(tmp_path):
+  manifest.start(tmp_path, ())
+  for step in (5, 10, 15):
+    checkpoint.save(tmp_path / "checkpoints" / "group", step, state_at(step))
+  listed = set(manifest.read(tmp_path))
+  there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+  assert there - {manifest.NAME} <= listed

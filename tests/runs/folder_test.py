@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxinv.errors import InputError
+from jaxinv.runs import files, manifest
 from jaxinv.runs import folder as results
 
 
@@ -84,10 +85,14 @@ def test_a_complete_run_is_refused_and_left_as_it_is(tmp_path):
   assert stored(tmp_path)["complete"] is True
 
 
-@pytest.mark.parametrize(
+DAMAGED = pytest.mark.parametrize(
   "text", ["", "{", "[]", "7", "null", '{"flags": 3}', b"\xff\xfe"], ids=repr
 )
+
+
+@DAMAGED
 def test_a_configuration_that_cannot_be_read_is_refused_and_replaced_only_on_demand(tmp_path, text):
+  begin(tmp_path)
   path = tmp_path / "config.json"
   path.write_bytes(text if isinstance(text, bytes) else text.encode())
   with pytest.raises(InputError, match=r"config.json cannot be read.*--overwrite") as caught:
@@ -95,6 +100,21 @@ def test_a_configuration_that_cannot_be_read_is_refused_and_replaced_only_on_dem
   assert "\n" not in str(caught.value)
   assert results.open_folder(tmp_path, config(), overwrite=True) is False
   assert stored(tmp_path) == config()
+
+
+@DAMAGED
+def test_without_a_manifest_it_is_somebody_elses_and_kept(tmp_path, text):
+  raw = text if isinstance(text, bytes) else text.encode()
+  (tmp_path / "config.json").write_bytes(raw)
+  with pytest.raises(InputError, match=r"config.json (cannot be read|is of no run)") as caught:
+    begin(tmp_path)
+  assert "--overwrite" not in str(caught.value)
+  try:
+    results.open_folder(tmp_path, config(), overwrite=True)
+  except InputError:
+    assert (tmp_path / "config.json").read_bytes() == raw
+  else:
+    assert (tmp_path / "config.json.before").read_bytes() == raw
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -108,49 +128,126 @@ def test_a_path_that_cannot_be_a_folder_is_refused_in_one_line(tmp_path, below, 
   assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_overwrite_removes_all_that_a_run_writes_and_nothing_else(tmp_path):
+OWN = ["metrics.csv", "report.html", "recovered/sgd.npz", "weights/sgd.npz", "figures/people.png"]
+CHECKPOINT = "checkpoints/group-00000-of-2/step-00000010/arrays.npz"
+FOREIGN = [
+  *("notes.txt", "metrics.csv.bak", "more/metrics.csv", "figures/thesis.png", "weights/mine.npz"),
+  *("checkpoints/mine.npz", "checkpoints/group-00000-of-2/step-00000010/mine", "recovered/a/b.npz"),
+]
+
+
+def put(folder, names, text):
+  for name in names:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def tree(folder):
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.rglob("*")
+    if path.is_file() and path.name not in ("config.json", manifest.NAME)
+  }
+
+
+def test_overwrite_removes_all_that_the_run_wrote_and_nothing_else(tmp_path):
   begin(tmp_path)
-  own = ["metrics.csv", "summary.json", "history.npz", "splits.npz", "report.html"]
-  folders = ["recovered", "weights", "figures", "checkpoints"]
-  for name in own:
-    (tmp_path / name).write_text("old")
-  for name in folders:
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "x.npz").write_text("old")
-  mine = {"notes.txt": "mine", "metrics.csv.bak": "mine", "more/metrics.csv": "mine"}
-  (tmp_path / "more").mkdir()
-  for name, text in mine.items():
-    (tmp_path / name).write_text(text)
+  for name in [*OWN, CHECKPOINT]:
+    files.write_text(tmp_path / name, "ours")
+  put(tmp_path, FOREIGN, "mine")
   assert results.open_folder(tmp_path, config(steps=99), overwrite=True) is False
-  assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-    ["config.json", "notes.txt", "metrics.csv.bak", "more"]
-  )
-  assert all((tmp_path / name).read_text() == text for name, text in mine.items())
+  assert tree(tmp_path) == dict.fromkeys(FOREIGN, b"mine")
   assert stored(tmp_path) == config(steps=99)
+  assert manifest.read(tmp_path) == ["config.json"]
+
+
+def test_folders_that_are_left_empty_go_too(tmp_path):
+  begin(tmp_path)
+  for name in [*OWN, CHECKPOINT]:
+    files.write_text(tmp_path / name, "ours")
+  results.open_folder(tmp_path, config(), overwrite=True)
+  assert {path.name for path in tmp_path.iterdir()} == {"config.json", manifest.NAME}
+
+
+def test_a_finished_run_drops_its_checkpoints_and_no_others(tmp_path):
+  begin(tmp_path)
+  for name in ("metrics.csv", CHECKPOINT):
+    files.write_text(tmp_path / name, "ours")
+  put(tmp_path, ["checkpoints/mine.npz"], "mine")
+  results.finish(tmp_path, config())
+  assert tree(tmp_path) == {"metrics.csv": b"ours", "checkpoints/mine.npz": b"mine"}
+  assert manifest.read(tmp_path) == ["config.json", "metrics.csv"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "checkpoints/x.npz", "figures/a.png", "audit.json"])
+def test_a_folder_that_holds_no_run_is_refused_and_never_emptied(tmp_path, name):
+  put(tmp_path, [name], "mine")
+  with pytest.raises(InputError, match="another --out_dir") as caught:
+    begin(tmp_path)
+  assert "--overwrite" not in str(caught.value) and "\n" not in str(caught.value)
+  assert tree(tmp_path) == {name: b"mine"} and not (tmp_path / "config.json").exists()
+  results.open_folder(tmp_path, config(), overwrite=True)
+  assert tree(tmp_path) == {name: b"mine"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("text", ['{"name": "mine"}', '{"command": "train", "flags": {"lr": 1}}'])
+def test_a_folder_with_somebody_elses_configuration_is_refused_and_untouched(
+  tmp_path, text, overwrite
+):
+  put(tmp_path, ["weights/mine.npz", "metrics.csv"], "mine")
+  (tmp_path / "config.json").write_text(text)
+  with pytest.raises(InputError, match="is of no run of jaxinv") as caught:
+    results.open_folder(tmp_path, config(), overwrite)
+  assert "--overwrite" not in str(caught.value)
+  assert tree(tmp_path) == {"weights/mine.npz": b"mine", "metrics.csv": b"mine"}
+  assert (tmp_path / "config.json").read_text() == text
+
+
+def test_a_file_in_the_way_that_is_not_the_runs_is_set_aside(tmp_path):
+  put(tmp_path, ["audit.json"], "mine")
+  results.open_folder(tmp_path, config(), overwrite=True)
+  files.write_text(tmp_path / "audit.json", "ours")
+  assert tree(tmp_path) == {"audit.json": b"ours", "audit.json.before": b"mine"}
+  results.open_folder(tmp_path, config(), overwrite=True)
+  assert tree(tmp_path) == {"audit.json.before": b"mine"}
+
+
+def test_a_run_whose_configuration_is_gone_is_replaced_only_on_demand(tmp_path):
+  begin(tmp_path)
+  files.write_text(tmp_path / CHECKPOINT, "ours")
+  (tmp_path / "config.json").unlink()
+  with pytest.raises(InputError, match=r"config\.json is gone: give --overwrite"):
+    begin(tmp_path)
+  results.open_folder(tmp_path, config(), overwrite=True)
+  assert tree(tmp_path) == {}
 
 
 def test_overwrite_does_not_follow_links_out_of_the_folder(tmp_path):
   outside, folder = tmp_path / "outside", tmp_path / "run"
   outside.mkdir()
-  (outside / "precious").write_text("mine")
   begin(folder)
   (folder / "weights").symlink_to(outside)
+  files.write_text(folder / "weights" / "sgd.npz", "ours")
+  put(outside, ["precious"], "mine")
   results.open_folder(folder, config(), overwrite=True)
-  assert (outside / "precious").read_text() == "mine"
-  assert not (folder / "weights").exists()
+  assert (outside / "precious").read_text() == "mine" and (outside / "sgd.npz").exists()
 
 
 def test_a_removal_that_is_cut_short_still_tells_whose_the_rest_is(tmp_path, monkeypatch):
   begin(tmp_path)
-  (tmp_path / "checkpoints").mkdir()
+  files.write_text(tmp_path / CHECKPOINT, "ours")
 
-  def interrupted(path):
+  def interrupted(path, **_):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(results.shutil, "rmtree", interrupted)
-  with pytest.raises(KeyboardInterrupt):
-    results.open_folder(tmp_path, config(steps=99), overwrite=True)
+  with monkeypatch.context() as patch:
+    patch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      results.open_folder(tmp_path, config(steps=99), overwrite=True)
   assert stored(tmp_path) == config()  # The checkpoints are not taken for those of 99 steps.
+  results.open_folder(tmp_path, config(steps=99), overwrite=True)
+  assert tree(tmp_path) == {".lock": b""} or tree(tmp_path) == {}
 
 
 def test_a_row_is_a_measurement_and_what_is_not_finite_has_none(tmp_path):

@@ -1,6 +1,5 @@
 """Networks trained in groups, with checkpoints; a finished group is one file."""
 
-import shutil
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -229,7 +228,7 @@ def _train_group(
   result["weight_movement"] = np.asarray(jax.vmap(weight_movement)(variables["params"], first))
   if store:
     save_whole(store / f"{group.name}.npz", result)
-    shutil.rmtree(folder, ignore_errors=True)
+    checkpoint.discard(folder)
   return _networks(group, result)
 
 

@@ -82,7 +82,7 @@ def test_the_folder(article):
   assert config["complete"] and config["command"] == "launch.toy"
   assert config["flags"]["loss"] == "sigmoid" and config["flags"]["num_seeds"] == 8
   names = {"config.json", "metrics.csv", "summary.json", "trajectory.npz", "report.html"}
-  assert {path.name for path in article.iterdir()} == names | {"figures"}
+  assert {path.name for path in article.iterdir()} == names | {"figures", "manifest.txt"}
   assert {path.name for path in (article / "figures").iterdir()} == {
     "weights.png",
     "recovered.png",
