@@ -4,8 +4,7 @@ from jaxinv.errors import InputError
 from jaxinv.experiments.networks.settings import DeepArm
 from jaxinv.models.convnets import DESIGNS, NORMS
 from jaxinv.training.adversary import ADVERSARIES
-from jaxinv.training.optimizers import OPTIMIZERS
-from jaxinv.training.schedules import SCHEDULES
+from jaxinv.training.optimizers import OPTIMIZERS, SCHEDULES
 from jaxinv.types import Hyper, RobustHyper
 
 from .arms import number, refuse_momentum, split_arm

@@ -15,8 +15,7 @@ from jaxtyping import Array, Key
 
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.mapping import SHARED_DATA, STATE_AXES, in_blocks, in_turn, over_devices
-from jaxinv.training import primal
-from jaxinv.training.primal import Trainer
+from jaxinv.training.trainer import Trainer, run
 from jaxinv.types import AnyHyper, Data, Record, TrainState
 
 # On a CPU the states of the runs that step side by side should about fit a core's own cache:
@@ -97,7 +96,7 @@ def make_program(
 
     def one(state, hyper, data):
       # The steps' losses are not looked at, and so not computed.
-      state, _ = primal.run(trainer, state, hyper, data, num_steps)
+      state, _ = run(trainer, state, hyper, data, num_steps)
       return state, trainer.evaluate(state, data)
 
     side_by_side = jax.vmap(one, in_axes=axes, out_axes=ends)

@@ -19,6 +19,7 @@ from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments.experiment import Engine, Group, Lab, lesson, places, remembers, split_of
 from jaxinv.experiments.leakage import SNAPSHOT_AXES
 from jaxinv.experiments.settings import Settings
+from jaxinv.models.params import flatten
 from jaxinv.runs import checkpoint, files
 from jaxinv.types import Data, Hyper, Params, Record, Snapshot, TrainState
 
@@ -284,8 +285,7 @@ def _arrays(scene: _Scene, states: TrainState, earlier: Snapshot | None, i: int)
   row |= {f"extras/{name}": array for name, array in findings.extras.items()}
   if scene.lab.settings.hidden:
     for name in ("params", "init_params"):
-      for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(findings, name)):
-        row[f"{name}/{jax.tree_util.keystr(path, simple=True, separator='/')}"] = leaf
+      row |= {f"{name}/{path}": leaf for path, leaf in flatten(getattr(findings, name)).items()}
   return row
 
 

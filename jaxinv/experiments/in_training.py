@@ -13,12 +13,12 @@ from jaxinv.ensemble.program import Program
 from jaxinv.experiments.leakage import SNAPSHOT_AXES, Look, accuracies, released
 from jaxinv.metrics import images
 from jaxinv.models.params import dense_logits
-from jaxinv.training.primal import Trainer
 from jaxinv.training.projection import (
   Projection,
   correlate,
   project_difference,
 )
+from jaxinv.training.trainer import Trainer
 from jaxinv.types import Data, Hyper, Params, Snapshot, TrainState
 
 # Attacks whose images are linear in the weights: correlations with them need no image.

@@ -16,8 +16,8 @@ from jaxinv.ensemble.program import Program
 from jaxinv.metrics import images as metrics
 from jaxinv.metrics.metric import Targets
 from jaxinv.metrics.metric import measure as measure_images
-from jaxinv.models.params import class_weights, dense_logits, output_bias
-from jaxinv.training.primal import Trainer
+from jaxinv.models.params import class_weights, dense_logits, output_bias, weight_movement
+from jaxinv.training.trainer import Trainer
 from jaxinv.types import Data, Hyper, Params, Release, Snapshot, Stream, TrainState
 
 # The attacks on a single model that every experiment makes; `seed_mean` needs many models, see
@@ -56,7 +56,7 @@ class Findings(NamedTuple):
   """What one model gives away.
 
   Attributes:
-    weights: what each class weighs each pixel with, see `layers.class_weights`.
+    weights: what each class weighs each pixel with, see `params.class_weights`.
     init_weights: the same before training.
     bias: the output layer's bias, zeros where there is none.
     images: by attack, one recovered image a class, in 0..255.
@@ -306,19 +306,6 @@ def class_images(look: Look, data: Data) -> tuple[Float[Array, "k h w"], Float[A
   ]
   images = (255 * (jnp.concatenate(shares) @ data.inputs)).reshape(-1, *look.image_shape)
   return images[: look.num_classes], images[look.num_classes :]
-
-
-def weight_movement(params: Params, init_params: Params) -> Float[Array, ""]:
-  """|W - W0| / |W0|, Frobenius norms over all kernels; not finite where W0 is zero."""
-
-  def kernels(tree):
-    return [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim >= 2]
-
-  def norm(leaves):
-    return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in leaves))
-
-  pairs = zip(kernels(params), kernels(init_params), strict=True)
-  return norm([a - b for a, b in pairs]) / norm(kernels(init_params))
 
 
 @partial(jax.jit, static_argnames="look")

@@ -1,9 +1,9 @@
-"""The dense layers of any pytree of parameters: found, applied, and read as class weights."""
+"""Any pytree of parameters: by name, and its dense layers found, applied, read as class weights."""
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,57 @@ from jaxtyping import Array, Float
 
 from jaxinv.errors import InputError
 from jaxinv.types import Params
+
+
+def flatten(tree: Params) -> dict[str, Any]:
+  """The leaves of a pytree by name, levels parted by slashes.
+
+  Example:
+    >>> flatten({"Dense_0": {"kernel": 1, "bias": 2}})
+    {'Dense_0/bias': 2, 'Dense_0/kernel': 1}
+  """
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def unflatten(arrays: Mapping[str, Any]) -> Params:
+  """The tree of dicts that `flatten` was given.
+
+  Example:
+    >>> unflatten({"Dense_0/bias": 2, "Dense_0/kernel": 1})
+    {'Dense_0': {'bias': 2, 'kernel': 1}}
+  """
+  tree: Params = {}
+  for name, array in arrays.items():
+    *above, last = name.split("/")
+    branch = tree
+    for level in above:
+      branch = branch.setdefault(level, {})
+    branch[last] = array
+  return tree
+
+
+def weight_movement(params: Params, init_params: Params) -> Float[Array, ""]:
+  """|W - W0| / |W0|, Frobenius norms over all kernels; not finite where W0 is zero.
+
+  Args:
+    params: of a trained model.
+    init_params: of the same model before training.
+
+  Returns:
+    How far training moved the weights, relative to their initial size.
+  """
+
+  def kernels(tree):
+    return [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim >= 2]
+
+  def norm(leaves):
+    return jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in leaves))
+
+  pairs = zip(kernels(params), kernels(init_params), strict=True)
+  return norm([a - b for a, b in pairs]) / norm(kernels(init_params))
 
 
 class Layer(NamedTuple):
@@ -80,10 +131,9 @@ def find_layers(params: Params, num_features: int, num_classes: int | None = Non
   Raises:
     InputError: no chain of matrices leads from p features to k classes.
   """
-  named = jax.tree_util.tree_leaves_with_path(params)
-  names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in named]
-  leaves = [leaf for _, leaf in named]
-  shapes = [(name, jnp.shape(leaf)) for name, leaf in zip(names, leaves, strict=True)]
+  named = flatten(params)
+  leaves = list(named.values())
+  shapes = [(name, jnp.shape(leaf)) for name, leaf in named.items()]
 
   def take(place):
     kernel = leaves[place.kernel]
@@ -141,7 +191,7 @@ def _no_chain(
   return (
     f"no kernel leads from {num_features} features to {goal}: the parameters hold "
     f"{', '.join(f'{name} {tuple(shape)}' for name, shape in shapes) or 'nothing'}; "
-    "give the image shape and number of classes that the model was made for, or its path"
+    "give the image shape and number of classes that the model was made for"
   )
 
 
@@ -181,23 +231,8 @@ def natural(text: str) -> list[tuple[int, str]]:
   return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
-def take_path(params: Params, path: str) -> Params:
-  """The branch of a nested mapping under `a/b/c`.
-
-  Raises:
-    InputError: there is no such branch; names what there is.
-  """
-  branch = params
-  for name in path.split("/"):
-    if not hasattr(branch, "keys") or name not in branch:
-      have = ", ".join(map(str, branch)) if hasattr(branch, "keys") else "an array"
-      raise InputError(f"no parameter at '{path}': where '{name}' is looked for there is {have}")
-    branch = branch[name]
-  return branch
-
-
 def class_weights(
-  params: Params, num_features: int, num_classes: int | None = None, path: str | None = None
+  params: Params, num_features: int, num_classes: int | None = None
 ) -> Float[Array, "k p"]:
   """What each class weighs each pixel with.
 
@@ -209,16 +244,14 @@ def class_weights(
     params: parameters of one model.
     num_features: pixels of an image, p.
     num_classes: classes, k, where known.
-    path: look only below this branch, `a/b/c`.
 
   Returns:
     One row of p weights a class.
 
   Raises:
-    InputError: no kernel fits, or the path does not exist.
+    InputError: no kernel fits.
   """
-  branch = params if path is None else take_path(params, path)
-  product, *others = find_kernels(branch, num_features, num_classes)
+  product, *others = find_kernels(params, num_features, num_classes)
   for kernel in others:
     product = product @ kernel
   return jnp.asarray(product.T)

@@ -30,8 +30,8 @@ from jaxinv.models.params import class_weights, output_bias
 from jaxinv.training.batches import next_batch
 from jaxinv.training.losses import Loss, smooth_targets
 from jaxinv.training.optimizers import LINEAR, Optimizer, stopped
-from jaxinv.training.primal import Trainer, all_finite, draw_params, record
 from jaxinv.training.projection import Projection
+from jaxinv.training.trainer import Trainer, all_finite, draw_params, record
 from jaxinv.types import (
   Data,
   Hyper,

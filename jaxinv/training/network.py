@@ -17,12 +17,10 @@ from jaxtyping import Array, Float, Int
 from jaxinv.attacks.inversion import Victim
 from jaxinv.models.convnets import Answer
 from jaxinv.training.adversary import ADVERSARIES, Radius, gradient_of
-from jaxinv.training.augment import flip_and_crop
-from jaxinv.training.batches import next_batch
+from jaxinv.training.batches import flip_and_crop, next_batch
 from jaxinv.training.losses import Loss, smooth_targets
-from jaxinv.training.optimizers import Optimizer, clipped, undecayed
-from jaxinv.training.primal import Trainer, all_finite, record
-from jaxinv.training.schedules import SCHEDULES
+from jaxinv.training.optimizers import SCHEDULES, Optimizer, clipped, undecayed
+from jaxinv.training.trainer import Trainer, all_finite, record
 from jaxinv.types import Data, Info, Params, PRNGKey, Record, Release, RobustHyper, TrainState
 
 # Label of the stream drawn from a run's key beside the two of its split: see `TrainState.key`.
@@ -37,7 +35,7 @@ class Lesson(NamedTuple):
   Attributes:
     num_steps: of the whole training, which the schedule spans.
     batch_size: examples a step; 0 for the whole training split.
-    schedule: a name in `schedules.SCHEDULES`.
+    schedule: a name in `optimizers.SCHEDULES`.
     adversary: a name in `adversary.ADVERSARIES`.
     adversary_steps: of each attack.
     flip: whether images are mirrored at random.

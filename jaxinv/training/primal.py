@@ -1,26 +1,26 @@
-"""A trainer of ONE model: pure functions to start, to step, and to look.
+"""The primal engine of ONE model: gradients by autodiff, updates by optax."""
 
-Nothing here knows that there are many models; `ensemble` maps these functions.
-"""
-
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+from collections.abc import Collection
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
 
 from jaxinv.models.dense import Dropout, kernel_first
-from jaxinv.training.batches import next_batch, poisson_batch, shares
-from jaxinv.training.dpsgd import example_gradients, is_linear, linear_private_mean, private_mean
+from jaxinv.training.batches import next_batch, poisson_batch
+from jaxinv.training.dpsgd import (
+  capacity,
+  example_gradients,
+  is_linear,
+  linear_private_mean,
+  private_mean,
+)
 from jaxinv.training.losses import Loss, smooth_targets
 from jaxinv.training.optimizers import Optimizer, clipped, stopped, undecayed
-from jaxinv.training.privacy import capacity
 from jaxinv.training.projection import Projection, project_difference
+from jaxinv.training.trainer import Trainer, all_finite, draw_params, record
 from jaxinv.types import (
-  AnyHyper,
   Data,
   Hyper,
   Info,
@@ -29,36 +29,9 @@ from jaxinv.types import (
   Record,
   Release,
   Snapshot,
+  Stream,
   TrainState,
 )
-
-# Labels of the streams drawn from a run's key beside the two of its split: see `TrainState.key`.
-_STEP_NOISE = 2
-
-
-class Trainer(NamedTuple):
-  """The doors of a training engine, all of one model and all pure.
-
-  Attributes:
-    init: (key, hyper, data) -> state, before the first step.
-    step: (state, hyper, data) -> (state, info).
-    params: (state, data) -> the model's parameters.
-    release: (first state's `params`, state, data, earlier snapshot or None) -> parameters now,
-      before the first step, and where a snapshot is given at its time.
-    evaluate: (state, data) -> record.
-    project: (a state's `params`, another's to take off or None, data) -> what correlations with
-      the examples need of the class weights, see `projection`; None for models whose class weights
-      see no pixels.
-    extras: state -> arrays by name: what else this engine knows of a model; perhaps nothing.
-  """
-
-  init: Callable[[PRNGKey, AnyHyper, Data], TrainState]
-  step: Callable[[TrainState, AnyHyper, Data], tuple[TrainState, Info]]
-  params: Callable[[TrainState, Data], Params]
-  release: Callable[..., Release]
-  evaluate: Callable[[TrainState, Data], Record]
-  project: Callable[[Params, Params | None, Data], Projection] | None = None
-  extras: Callable[[TrainState], dict[str, jax.Array]] = lambda state: {}
 
 
 def make_trainer(
@@ -104,7 +77,7 @@ def make_trainer(
 
   def step(state: TrainState, hyper: Hyper, data: Data) -> tuple[TrainState, Info]:
     hyper = hyper if "steps" in off else stopped(hyper, state.step)
-    noise = jax.random.fold_in(jax.random.fold_in(state.key, _STEP_NOISE), state.step)
+    noise = jax.random.fold_in(jax.random.fold_in(state.key, Stream.STEP_NOISE.label), state.step)
     keys = jax.random.split(noise, 4)
     if "dp_clip" not in features:
       order, batch = next_batch(state, data, batch_size)
@@ -158,78 +131,6 @@ def make_trainer(
   return Trainer(init, step, params, release, evaluate, project)
 
 
-def draw_params(model: nn.Module, key: PRNGKey, data: Data) -> Params:
-  """A model's initial parameters, before they are scaled.
-
-  Args:
-    model: the model.
-    key: the run's key, as its state carries it; the steps draw from its other half.
-    data: says how many features there are.
-
-  Returns:
-    The pytree of parameters.
-  """
-  return model.init(jax.random.split(key)[0], data.inputs[:1])["params"]
-
-
 def _turn_kernels(params: Params | None) -> Params | None:
   """From kernels [p, k] to [k, p], and back; None stays."""
   return jax.tree.map(lambda x: x.T if x.ndim == 2 else x, params)
-
-
-def record(loss: Loss, logits: Float[Array, "n k"], data: Data, finite: Bool[Array, ""]) -> Record:
-  """What is measured of one model, from its logits of all examples.
-
-  Args:
-    loss: of logits and targets.
-    logits: of all examples.
-    data: labels, split and which examples count.
-    finite: whether the model's parameters are.
-
-  Returns:
-    The record.
-  """
-  values = loss.value(logits, jax.nn.one_hot(data.labels, logits.shape[-1], dtype=logits.dtype))
-  correct = _first_largest(logits, data.labels).astype(logits.dtype)
-  if data.keep is None:
-    train_loss, train_accuracy = values[data.train].mean(), correct[data.train].mean()
-  else:
-    share = shares(data.keep[data.train])
-    train_loss, train_accuracy = share @ values[data.train], share @ correct[data.train]
-  return Record(
-    train_loss=train_loss,
-    train_accuracy=train_accuracy,
-    # The mean of nothing is NaN, which is what a split without held-out examples should say.
-    holdout_accuracy=correct[data.holdout].mean(),
-    finite=finite & jnp.isfinite(train_loss),
-  )
-
-
-def _first_largest(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Bool[Array, " n"]:
-  """Whether argmax is the label, never where it is NaN; on CPUs in a third of argmax's time."""
-  later = jnp.arange(logits.shape[-1])[None] >= labels[:, None]
-  own = jnp.take_along_axis(logits, labels[:, None], 1)
-  return ((own > logits) | ((own == logits) & later)).all(-1)
-
-
-def all_finite(tree: Params) -> Bool[Array, ""]:
-  """Whether every number of a pytree is finite."""
-  return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
-
-
-def run(
-  trainer: Trainer, state: TrainState, hyper: AnyHyper, data: Data, num_steps: int
-) -> tuple[TrainState, Info]:
-  """Takes `num_steps` steps in one scan; 25 + 25 of them equal 50, bit for bit.
-
-  Args:
-    trainer: the engine.
-    state: where to start.
-    hyper: hyperparameters.
-    data: examples and split.
-    num_steps: number of steps, static.
-
-  Returns:
-    The last state, and each step's info with a leading axis of `num_steps`.
-  """
-  return jax.lax.scan(lambda carry, _: trainer.step(carry, hyper, data), state, length=num_steps)

@@ -27,6 +27,7 @@ from jaxinv.models.dense import make_model
 from jaxinv.training import gram, primal
 from jaxinv.training.losses import LOSSES, Loss
 from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.training.trainer import run
 from jaxinv.types import Hyper, TrainState
 
 ENGINES = {"primal": primal.make_trainer, "gram": gram.make_trainer}
@@ -103,7 +104,7 @@ def test_the_group_equals_a_loop_over_single_models(bench):
   @jax.jit
   def alone(key, hyper, data):
     state = bench.trainer.init(key, hyper, data)
-    state, _ = primal.run(bench.trainer, state, hyper, data, 6)
+    state, _ = run(bench.trainer, state, hyper, data, 6)
     return bench.trainer.params(state, data), state.order, bench.trainer.evaluate(state, data)
 
   kernels = bench.kernels(group.states, seeds)

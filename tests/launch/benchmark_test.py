@@ -24,7 +24,7 @@ from jaxinv.experiments.benchmark.engines import (
 )
 from jaxinv.experiments.experiment import make_lab, split_of
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.training.primal import run
+from jaxinv.training.trainer import run
 from jaxinv.types import Hyper
 from launch import benchmark, flags
 

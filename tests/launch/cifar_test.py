@@ -19,8 +19,9 @@ from jaxinv.experiments.groups import Host
 from jaxinv.experiments.networks import figures, outcome, recovery
 from jaxinv.experiments.networks import files as networks_files
 from jaxinv.experiments.networks.settings import draw_masks, model_of
-from jaxinv.experiments.networks.training import TrainedNetwork, flatten, plan, unflatten
+from jaxinv.experiments.networks.training import TrainedNetwork, plan
 from jaxinv.metrics import memorisation
+from jaxinv.models.params import flatten, unflatten
 from jaxinv.runs import files, folder
 from launch import cifar
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jaxinv.data import splits
 from jaxinv.ensemble.seeds import split_data
-from jaxinv.training import privacy
+from jaxinv.training import dpsgd
 from jaxinv.training.batches import poisson_batch, shares
 
 KEYS = jax.random.split(jax.random.key(11), 4000)
@@ -97,7 +97,7 @@ def test_equal_keys_draw_equal_batches(data, drawn):
 
 @pytest.mark.parametrize("size", [0, TRAIN])
 def test_the_full_batch_is_everybody_and_all_alike(data, size):
-  index, share = draw(data, size, privacy.capacity(TRAIN, TRAIN), KEYS[:50])
+  index, share = draw(data, size, dpsgd.capacity(TRAIN, TRAIN), KEYS[:50])
   np.testing.assert_array_equal(np.sort(index), np.tile(np.sort(data.train), (50, 1)))
   np.testing.assert_allclose(share, 1 / TRAIN, rtol=1e-6)
 
@@ -121,7 +121,7 @@ def test_who_finds_no_place_is_left_out_and_nobody_else(data, drawn, capacity):
 
 
 def test_the_places_that_privacy_asks_for_are_enough(data, drawn):
-  places = privacy.capacity(SIZE, TRAIN)
+  places = dpsgd.capacity(SIZE, TRAIN)
   assert places < TRAIN
   mine = taken(data, *draw(data, capacity=places))
   np.testing.assert_array_equal(mine, taken(data, *drawn))

@@ -17,9 +17,11 @@ from jaxinv.experiments.experiment import make_lab
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.models.dense import make_model
 from jaxinv.training import gram, primal
+from jaxinv.training.batches import next_batch
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import LINEAR, OPTIMIZERS
-from jaxinv.types import Data, Hyper
+from jaxinv.training.trainer import run
+from jaxinv.types import Data, Hyper, TrainState
 
 KEY, STEPS = jax.random.key(7), 30
 ENGINES = {"primal": primal.make_trainer, "gram": gram.make_trainer}
@@ -101,8 +103,8 @@ def prepare(dataset, case):
   if case.keep == "parts":
     keep = np.resize([1, 0, 0.25, 1, 0.5, 2], len(keep))
   if case.keep == "no first batch":
-    state = primal.TrainState(None, None, jnp.zeros((), jnp.int32), KEY, data.train)
-    _, batch = primal.next_batch(state, data, case.batch_size)
+    state = TrainState(None, None, jnp.zeros((), jnp.int32), KEY, data.train)
+    _, batch = next_batch(state, data, case.batch_size)
     keep[np.asarray(batch.index)] = 0
   return data._replace(keep=jnp.asarray(keep, data.inputs.dtype)) if case.keep else data
 
@@ -116,7 +118,7 @@ def compiled(engine, optimizer, loss, batch_size, use_bias, off):
   @partial(jax.jit, static_argnums=2)
   def live(hyper, data, steps):
     first = trainer.init(KEY, hyper, data)
-    state, info = primal.run(trainer, first, hyper, data, steps)
+    state, info = run(trainer, first, hyper, data, steps)
     release = trainer.release(first.params, state, data)
     seen = release, trainer.evaluate(state, data), info.loss, trainer.extras(state)
     return *seen, trainer.params(state, data)
@@ -286,7 +288,7 @@ def test_where_the_first_bias_is_not_zero_it_decays_with_the_weights(planted):
     @jax.jit
     def train_one(data, trainer=trainer):
       first = trainer.init(KEY, hyper, data)
-      state, _ = primal.run(trainer, first, hyper, data, STEPS)
+      state, _ = run(trainer, first, hyper, data, STEPS)
       return trainer.release(first.params, state, data)
 
     ends.append(train_one(data))

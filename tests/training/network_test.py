@@ -10,10 +10,11 @@ from jaxinv.ensemble import mapping
 from jaxinv.ensemble.program import make_program, start_group, train_group
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.models.convnets import ResNet
-from jaxinv.training import network, primal
+from jaxinv.training import network
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.network import Lesson, answer_all, make_trainer, make_victim, variables_of
 from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.training.trainer import run
 from jaxinv.types import Data, Hyper, RobustHyper
 
 _SHAPE = (8, 8, 3)
@@ -75,12 +76,12 @@ def test_a_step_is_sgd_by_hand_and_carries_the_running_statistics():
 def test_it_learns_and_shuffled_labels_do_not_help_it():
   _, trainer = _trainer(num_steps=30, optimizer="momentum")
   data = _data()
-  run = jax.jit(lambda state, data: primal.run(trainer, state, _hyper(), data, 30)[0])
-  state = run(trainer.init(jax.random.key(0), _hyper(), data), data)
+  train = jax.jit(lambda state, data: run(trainer, state, _hyper(), data, 30)[0])
+  state = train(trainer.init(jax.random.key(0), _hyper(), data), data)
   assert float(trainer.evaluate(state, data).holdout_accuracy) == 1.0
   # The control: labels that say nothing of the images cannot be told of images held out.
   other = data._replace(labels=jnp.asarray(np.random.default_rng(1).integers(0, 2, 24)))
-  state = run(trainer.init(jax.random.key(0), _hyper(), other), other)
+  state = train(trainer.init(jax.random.key(0), _hyper(), other), other)
   assert float(trainer.evaluate(state, other).holdout_accuracy) < 1.0
 
 
@@ -133,11 +134,9 @@ def test_25_and_25_steps_are_50_bit_for_bit():
     num_steps=6, adversary="fgsm_rs", flip=True, shift=1, optimizer="adamw", off=()
   )
   data, hyper = _data(), _hyper(1e-3, 0.02)
-  run = jax.jit(
-    lambda state, num: primal.run(trainer, state, hyper, data, num)[0], static_argnums=1
-  )
+  take = jax.jit(lambda state, num: run(trainer, state, hyper, data, num)[0], static_argnums=1)
   state = trainer.init(jax.random.key(0), hyper, data)
-  _leaves_equal(run(run(state, 3), 3), run(state, 6))
+  _leaves_equal(take(take(state, 3), 3), take(state, 6))
 
 
 def test_a_group_is_its_models_one_by_one():
@@ -154,7 +153,7 @@ def test_a_group_is_its_models_one_by_one():
   assert progress.history.train_loss.shape == (3, 2)
   for i in range(2):
     state = trainer.init(keys[i], hypers[i], whole)
-    state, _ = jax.jit(lambda s, i=i: primal.run(trainer, s, hypers[i], whole, 4))(state)
+    state, _ = jax.jit(lambda s, i=i: run(trainer, s, hypers[i], whole, 4))(state)
     mine = mapping.run_at(mapping.STATE_AXES, progress.states, i)
     _leaves_equal(mine.params, state.params, rtol=1e-3, atol=1e-4)
     _leaves_equal(mine.collections, state.collections, rtol=1e-3, atol=1e-4)

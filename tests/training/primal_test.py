@@ -10,10 +10,11 @@ import pytest
 from jaxinv.data import splits
 from jaxinv.ensemble.seeds import split_data
 from jaxinv.models.dense import make_model
-from jaxinv.training import primal
+from jaxinv.training.batches import next_batch
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS, clipped
 from jaxinv.training.primal import make_trainer
+from jaxinv.training.trainer import run
 from jaxinv.types import Hyper, Snapshot, TrainState
 
 KEY = jax.random.key(7)
@@ -50,7 +51,7 @@ def fresh(params, hyper, data, optimizer="sgd"):
 def steps_of(trainer):
   """Some steps in one compiled scan."""
   return jax.jit(
-    lambda state, hyper, data, n: primal.run(trainer, state, hyper, data, n), static_argnums=3
+    lambda state, hyper, data, n: run(trainer, state, hyper, data, n), static_argnums=3
   )
 
 
@@ -64,7 +65,7 @@ def draw(batch_size, state, data, num_steps):
   """The batch that each step trains on, its leaves with an axis of `num_steps`."""
 
   def step(state, _):
-    order, batch = primal.next_batch(state, data, batch_size)
+    order, batch = next_batch(state, data, batch_size)
     return state._replace(order=order, step=state.step + 1), batch
 
   return jax.lax.scan(step, state, length=num_steps)[1]
@@ -312,18 +313,6 @@ def test_a_record_counts_examples_as_training_does(data, params):
   assert float(record.train_accuracy) == pytest.approx(expected[1] / weights.sum(), rel=1e-5)
   assert record.holdout_accuracy == whole.holdout_accuracy
   assert abs(record.train_loss - whole.train_loss) > 1e-3
-
-
-def test_of_equal_logits_the_first_class_is_the_answer(planted):
-  """As of argmax; untrained weights of zero thus classify as chance does."""
-  data = splits.whole(planted)
-  rng = np.random.default_rng(0)
-  logits = rng.integers(0, 3, (40, 5)).astype(np.float32)  # Many ties.
-  finite = jnp.asarray(True)
-  record = primal.record(LOSSES["softmax"], jnp.asarray(logits), data, finite)
-  assert float(record.train_accuracy) == pytest.approx((logits.argmax(1) == planted.labels).mean())
-  record = primal.record(LOSSES["softmax"], jnp.zeros((40, 5)), data, finite)
-  assert float(record.train_accuracy) == pytest.approx(0.2)
 
 
 def test_with_nothing_held_out_the_held_out_accuracy_is_nan_and_the_rest_is_fine(planted, params):

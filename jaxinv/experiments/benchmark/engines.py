@@ -16,7 +16,7 @@ from jaxinv.ensemble import mapping
 from jaxinv.ensemble.program import Program, chunk_lengths, make_program, start_group, train_group
 from jaxinv.ensemble.timing import Compiled, compile_timed
 from jaxinv.experiments.benchmark import torch_peers
-from jaxinv.training import primal
+from jaxinv.training.trainer import run
 from jaxinv.types import Data, Hyper, Record, TrainState
 
 # Engines by the names that their rows have. PRIMAL and GRAM train groups of models as launch.faces
@@ -119,7 +119,7 @@ def train_in_turn(models: Models, num_steps: int) -> Training:
   """
   trainer = models.program.trainer
   init = jax.jit(trainer.init)
-  steps = jax.jit(partial(primal.run, trainer, num_steps=num_steps), donate_argnums=0)
+  steps = jax.jit(partial(run, trainer, num_steps=num_steps), donate_argnums=0)
   group = (models.keys, _hypers(models), models.data)
   axes = (0, 0, models.program.data_axes)
   each = [mapping.run_at(axes, group, i) for i in range(len(models.keys))]

@@ -23,10 +23,11 @@ from jaxinv.experiments.networks.measures import (
 )
 from jaxinv.experiments.networks.recovery import Recovered, attacker_key, starts
 from jaxinv.experiments.networks.settings import DeepArm, DeepSettings
-from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork, flatten, healthy
+from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork, healthy
 from jaxinv.experiments.outcome import CURVES, summarize_arm
 from jaxinv.metrics import memorisation, stats
 from jaxinv.metrics.stats import Interval
+from jaxinv.models.params import flatten
 from jaxinv.types import Params, TrainTest
 
 # Deals of the permutation test of memory.

@@ -14,8 +14,7 @@ from jaxinv.experiments.settings import check_names
 from jaxinv.models.convnets import make_convnet
 from jaxinv.training import adversary
 from jaxinv.training.network import Lesson
-from jaxinv.training.optimizers import OPTIMIZERS
-from jaxinv.training.schedules import SCHEDULES
+from jaxinv.training.optimizers import OPTIMIZERS, SCHEDULES
 from jaxinv.types import Hyper, RobustHyper, TrainTest
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -30,7 +29,7 @@ class DeepArm(NamedTuple):
     width_factor: on its channels.
     norm: a name in `convnets.NORMS`.
     optimizer: a name in `optimizers.OPTIMIZERS`.
-    schedule: a name in `schedules.SCHEDULES`.
+    schedule: a name in `optimizers.SCHEDULES`.
     adversary: a name in `adversary.ADVERSARIES`.
     adversary_steps: of each attack in training.
     hyper: its hyperparameters, the adversary's radius among them.

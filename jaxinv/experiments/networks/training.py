@@ -23,7 +23,6 @@ from jaxinv.ensemble.program import (
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments.groups import Host, keeper, load_whole, save_whole
-from jaxinv.experiments.leakage import weight_movement
 from jaxinv.experiments.networks.settings import (
   DeepArm,
   DeepSettings,
@@ -31,6 +30,7 @@ from jaxinv.experiments.networks.settings import (
   lesson_of,
   model_of,
 )
+from jaxinv.models.params import flatten, unflatten, weight_movement
 from jaxinv.runs import checkpoint
 from jaxinv.training import network as deep
 from jaxinv.training.losses import LOSSES
@@ -50,7 +50,7 @@ class TrainedNetwork(NamedTuple):
     variables: parameters and running statistics.
     steps: when it was recorded.
     history: `train_loss`, `train_accuracy`, `holdout_accuracy`, `finite`, each [t].
-    weight_movement: see `leakage.weight_movement`.
+    weight_movement: see `params.weight_movement`.
   """
 
   variables: Params
@@ -266,26 +266,6 @@ def _networks(group: DeepGroup, result: dict[str, np.ndarray]) -> list[TrainedNe
     )
     for i in range(len(group.seeds))
   ]
-
-
-def flatten(tree: Params) -> dict[str, np.ndarray]:
-  """A tree of dicts as arrays by name, levels parted by slashes."""
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-
-def unflatten(arrays: dict[str, np.ndarray]) -> Params:
-  """The tree that `flatten` was given."""
-  tree: Params = {}
-  for name, array in arrays.items():
-    *above, last = name.split("/")
-    branch = tree
-    for level in above:
-      branch = branch.setdefault(level, {})
-    branch[last] = array
-  return tree
 
 
 def _title(group: DeepGroup) -> str:

@@ -18,7 +18,7 @@ from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import comparison, controls
 from jaxinv.experiments.study.comparison import Identified, Row, Verdict
 from jaxinv.experiments.study.controls import Halves, PhotoLeaks
-from jaxinv.training import privacy
+from jaxinv.training import dpsgd
 from jaxinv.types import Dataset
 
 # The attacks on one model; the last takes a hundred steps on its input, and looks at the end only.
@@ -313,7 +313,7 @@ def epsilons(question: Question, dataset: Dataset) -> dict[str, float]:
     if np.isfinite(arm.hyper.dp_clip):
       mechanism = float(arm.hyper.dp_noise), int(min(arm.hyper.steps, settings.steps))
       if mechanism not in known:
-        known[mechanism] = privacy.epsilon(mechanism[0], rate, mechanism[1], question.delta)
+        known[mechanism] = dpsgd.epsilon(mechanism[0], rate, mechanism[1], question.delta)
       found[arm.name] = known[mechanism]
   return found
 

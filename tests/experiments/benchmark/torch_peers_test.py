@@ -14,6 +14,7 @@ from jaxinv.models.dense import make_model
 from jaxinv.training import primal
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.training.trainer import run
 from jaxinv.types import Data, Hyper
 
 MODELS, EXAMPLES, FEATURES, CLASSES, TRAINED = 3, 20, 12, 3, 14
@@ -67,7 +68,7 @@ def make_marked_job(**changes) -> Job:
 def trainer_of(optimizer):
   """jaxinv's own trainer, and some of its steps compiled."""
   trainer = primal.make_trainer(make_model(CLASSES), LOSSES["softmax"], OPTIMIZERS[optimizer])
-  return trainer, jax.jit(functools.partial(primal.run, trainer), static_argnums=3)
+  return trainer, jax.jit(functools.partial(run, trainer), static_argnums=3)
 
 
 def expected(job, calls):

@@ -24,6 +24,7 @@ from jaxinv.runs import files
 from jaxinv.training import primal
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.training.trainer import run
 from jaxinv.types import Hyper
 from launch.toy import main
 
@@ -166,7 +167,7 @@ def test_the_lean_loss_trains_as_the_loss_itself(loss, name):
   trainer = primal.make_trainer(model, LOSSES[loss], OPTIMIZERS[name], 6)
   data = mapping.run_at(mapping.OWN_DATA, toy.draw(settings, [0]), 0)
   state = trainer.init(train_keys(0, [0])[0], hyper, data)
-  state, _ = primal.run(trainer, state, hyper, data, settings.steps)
+  state, _ = run(trainer, state, hyper, data, settings.steps)
   np.testing.assert_allclose(path[-1], jax.tree.leaves(state.params)[0], rtol=2e-4, atol=2e-5)
 
 

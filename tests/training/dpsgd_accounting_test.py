@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
 from jaxinv.errors import InputError
-from jaxinv.training.privacy import capacity, epsilon, noise_for
+from jaxinv.training.dpsgd import capacity, epsilon, noise_for
 
 RUN = {"noise_multiplier": 1.0, "sampling_rate": 0.1, "steps": 500, "delta": 1e-5}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxinv.training.augment import flip_and_crop
+from jaxinv.training.batches import flip_and_crop
 
 KEY = jax.random.key(3)
 SHAPE = (3, 4, 2)

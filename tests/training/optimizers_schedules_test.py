@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxinv.training.schedules import SCHEDULES
+from jaxinv.training.optimizers import SCHEDULES
 
 LENGTHS = [1, 2, 3, 4, 5, 7, 10, 19, 20, 21, 40, 100, 781]
 
