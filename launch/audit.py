@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from jaxinv.attacks.attack import ATTACKS
+from jaxinv.attacks.attack import ALL, Attack
 from jaxinv.auditing import page as audit_report
 from jaxinv.auditing.audit import audit
 from jaxinv.auditing.findings import Audit, References
@@ -34,7 +34,7 @@ from jaxinv.auditing.formats.read import read_weights
 from jaxinv.auditing.formats.stored import Stored
 from jaxinv.auditing.sources import LAYOUTS
 from jaxinv.data.folder import load_references
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, named_object
 from jaxinv.experiments.groups import Stopped
 from jaxinv.runs import files, folder
 
@@ -82,7 +82,8 @@ flags.DEFINE_string(
 flags.DEFINE_list(
   "attack",
   [],
-  f"Attacks to carry out, of {', '.join(ATTACKS)}; all that can be but mi_face if empty.",
+  f"Attacks to carry out, of {', '.join(attack.name for attack in ALL)}, or "
+  "your own as package.module:name; all that can be but mi_face if empty.",
   flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -125,6 +126,7 @@ def _main(argv: Sequence[str]) -> int:
   folder.check_folder(out_dir, FLAGS.overwrite)
   models, others = _read_models()
   references = _references(shape)
+  attacks = [_attack(spec) for spec in FLAGS.attack]
   with ProgressBar(1, "images") as bar, shared.StopSignal() as stop:
 
     def advanced(what: str, done: int, total: int) -> None:
@@ -140,7 +142,7 @@ def _main(argv: Sequence[str]) -> int:
       peers=models[1:],
       references=references,
       layout=FLAGS.layout,
-      attacks=FLAGS.attack,
+      attacks=attacks,
       alpha=FLAGS.alpha,
       seed=FLAGS.seed,
       advanced=advanced,
@@ -162,7 +164,7 @@ def _write(out_dir: Path, found: Audit, config: Mapping, command: str) -> Path:
   """Writes all files of the audit; returns the page."""
   arrays = {}
   for finding in found.findings:
-    name = f"{finding.source}/{finding.what}/{finding.attack}"
+    name = f"{finding.source}/{finding.what}/{finding.attack.name}"
     arrays |= {name: finding.images, f"{name}/kept": finding.kept}
   files.write_npz(out_dir / "recovered.npz", arrays)
   page = audit_report.write_page(out_dir, audit_report.Story(found, config, command))
@@ -178,6 +180,11 @@ def _image_shape() -> tuple[int, ...]:
       "several, such as --image_shape=112,92 or 32,32,3"
     )
   return shared.integers("image_shape", FLAGS.image_shape, 1, 10**5)
+
+
+def _attack(spec: str) -> str | Attack:
+  """An attack by its name; or of the user's own, as `package.module:name`."""
+  return named_object(spec, "--attack", Attack) if ":" in spec else spec
 
 
 def _check_fail_on() -> None:

@@ -34,6 +34,7 @@ class Attack(NamedTuple):
       measured at every record; None for an attack that is made at the end only.
     words: its label in figures.
     how: its line in "how to read"; the label where there is none.
+    fewest_classes: of a model that it says something of.
 
   Example:
     >>> import jax.numpy as jnp
@@ -50,6 +51,7 @@ class Attack(NamedTuple):
   project: Callable[[Callable[[Params, Params | None], Any], Release], Any] | None = None
   words: str = ""
   how: str = ""
+  fewest_classes: int = 1
 
   def __call__(self, release: Release, image_shape: ImageShape) -> Array:
     """One raw image a class."""
@@ -110,6 +112,7 @@ class_centred = Attack(
   project=lambda of, held: of(held.params, None).less_class_mean(),
   words="W less its class mean",
   how="the same less the mean over the classes, which softmax does not see",
+  fewest_classes=2,
 )
 update_ratio = Attack(
   "update_ratio",
@@ -126,6 +129,7 @@ mi_face = Attack(
   ascend_confidence,
   words="MI-Face",
   how="the picture that the model is most confident of, found by steps on the input",
+  fewest_classes=2,
 )
 
 # What `jaxinv.run` and `launch.faces` make unless told otherwise, of each model.

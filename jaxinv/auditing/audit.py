@@ -1,109 +1,104 @@
 """Audits a model that somebody else trained: what do its weights show?
 
-Nothing of the model is run. Tensors that fit the images are found (`sources`), the attacks of
-`recover` read images out of them (`extraction`), and each image is tested: blind, for structure
-that noise has not (`blind`), and against reference images where there are some (`resemblance`).
+The model is never executed. Tensors that fit the images are found (`sources`), attacks read images
+out of them (`extraction`), and each image is tested: blind, for structure that noise has not
+(`metrics.structure`), and against reference images where there are some (`metrics.matching`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from typing import Any
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxinv.attacks.attack import Attack
 from jaxinv.auditing import extraction
-from jaxinv.auditing.extraction import Held, Task
 from jaxinv.auditing.findings import Audit, Finding
+from jaxinv.auditing.given import (
+  AttackerTensors,
+  as_references,
+  attacker_tensors,
+  whole_shape,
+  with_companions,
+)
+from jaxinv.auditing.plan import Task, none_possible, plan
 from jaxinv.auditing.sources import ImageShape, find_sources
 from jaxinv.errors import InputError
 from jaxinv.metrics import images as metrics
 from jaxinv.metrics.matching import FEWEST_PEOPLE, Match, person_means, prepare, resemble
 from jaxinv.metrics.metric import Targets, measure
-from jaxinv.metrics.structure import benjamini_hochberg, blind_scores, permutation_null
+from jaxinv.metrics.stats import benjamini_hochberg
+from jaxinv.metrics.structure import PermutationNull, blind_scores, permutation_null
 from jaxinv.types import Params, References
 
 _KEPT = 1024  # Images of a finding that are kept; of more, the clearest.
 
 
 def audit(
-  params: Params,
+  params: Params | str | Path,
   image_shape: Sequence[int],
   *,
-  init_params: Params | None = None,
-  previous_params: Params | None = None,
-  peers: Sequence[Params] = (),
-  references: References | None = None,
+  init_params: Params | str | Path | None = None,
+  previous_params: Params | str | Path | None = None,
+  peers: Sequence[Params | str | Path] = (),
+  references: References | str | Path | Float[np.ndarray, "n h w *c"] | None = None,
+  reference_labels: Sequence[int] | None = None,
   layout: str = "auto",
-  attacks: Sequence[str] = (),
+  attacks: Sequence[str | Attack] = (),
   alpha: float = 0.01,
   seed: int = 0,
   advanced: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Audit:
-  """Audits parameters: which images can be read out of them, and whom do they show?
+  """Audits weights: which images can be read out of them, and do they show people?
 
   Args:
-    params: any pytree or mapping of arrays, or what `formats.read.read_weights` returns.
+    params: the weights: a file or checkpoint folder, see `formats.read.read_weights`; or a mapping,
+      any pytree of arrays, or nested lists of numbers.
     image_shape: (height, width) or (height, width, channels) of the model's inputs.
-    init_params: the weights before training, where the attacker knows them.
-    previous_params: an earlier release of the same model.
-    peers: other models of the same kind, trained on the same people.
-    references: images to compare with, see `data.folder.load_references`.
+    init_params: likewise the weights before training, where the attacker knows them.
+    previous_params: likewise an earlier release of the same model.
+    peers: likewise other models of the same kind, trained on the same people.
+    references: images to compare with: a folder, what `load_references` returns, or an array
+      [n, h, w] or [n, h, w, c] in 0..255 or 0..1.
+    reference_labels: of an array the class of each image, from 0.
     layout: how images were flattened, a name in `sources.LAYOUTS`; `auto` takes the one in which
       the weights look most like images, and multiplies the p-values by the number of choices.
-    attacks: names in `attacks.ALL`; if empty, all but `mi_face` that can be carried out.
+    attacks: names and values of `jaxinv.Attack`; if empty, those of `plan.DEFAULT` that can be
+      carried out.
     alpha: the share of false alarms that the tests allow, corrected for the number of images.
     seed: of the permutations that noise is told by.
     advanced: told of the progress: what, images done, images in all.
 
   Returns:
-    What was found.
+    What was found; printed, it says the verdict.
 
   Raises:
     InputError: nothing fits, or what is given does not fit together.
+
+  Example:
+    >>> import numpy as np
+    >>> face = np.add.outer(np.arange(9.0), np.arange(8.0)) - 7.5
+    >>> found = audit({"coef_": np.stack([face.ravel(), -face.ravel()])}, (9, 8))
+    >>> found.structure
+    True
   """
-  shape = _whole_shape(image_shape)
+  shape = whole_shape(image_shape)
   if not 0 < alpha < 1:
     raise InputError(f"alpha is {alpha:g}: give a share of false alarms between 0 and 1")
-  if references is not None and references.images.shape[1:] != shape:
-    raise InputError(
-      f"the references are images of {references.images.shape[1:]}, the model's of {shape}: load "
-      "them with its image shape"
-    )
-  held = Held(
-    extraction.named(params),
-    None if init_params is None else extraction.named(init_params),
-    None if previous_params is None else extraction.named(previous_params),
-    tuple(map(extraction.named, (params, *peers) if peers else ())),
-  )
-  if not held.tensors:
-    raise InputError("there are no arrays in the parameters: give those of a trained model")
-  sources, listed = find_sources(held.tensors, shape, layout)
-  held = extraction.with_companions(held)
-  tasks, notes = extraction.plan(sources, held, attacks)
-  if references is not None and len(references.people) < FEWEST_PEOPLE:
-    notes.append(
-      f"The references are of {len(references.people)} people: nobody can stand out from so few, "
-      f"so no match can be found; give at least {FEWEST_PEOPLE}."
-    )
-  null = cache(lambda shape: permutation_null(shape, seed=seed))
-  layout_of = cache(partial(extraction.choose_layout, held))
-  compare = None
-  if references is not None:
-    compare = partial(resemble, references=references, people=prepare(references))
-  found, total, done = [], sum(task.source.num for task in tasks), 0
-  for task in tasks:
-
-    def advance(num, task=task):
-      nonlocal done
-      done += num
-      advanced(f"{task.attack} of {task.source.tensor}", done, total)
-
-    compared = compare if task.source.what != "filter" else None
-    noise = null(task.source.image_shape)
-    found.append(_examine(task, held, layout_of(task.source), noise, compared, advance))
+  references = as_references(references, reference_labels, shape)
+  held = attacker_tensors(params, init_params, previous_params, peers)
+  sources, listed = find_sources(held.params, shape, layout)
+  held = with_companions(held)
+  tasks, notes = plan(sources, held, attacks)
+  notes += _few_people(references)
+  found, failures = _carry_out(tasks, held, references, seed, advanced)
+  notes += failures
+  if not found:
+    raise none_possible([task.attack for task in tasks], failures)
   measures, order = _measures(found, references)
+  notes += [*order, *_doubts(found), *_layout_notes(found, shape, layout)]
   return Audit(
     tensors=tuple(listed),
     findings=tuple(_corrected(found, alpha)),
@@ -111,39 +106,66 @@ def audit(
     alpha=alpha,
     references=references,
     measures=measures,
-    notes=(
-      *notes,
-      *order,
-      *_doubts(found),
-      *_layout_notes(found, shape, layout),
-      *(references.notes if references else ()),
-    ),
+    notes=(*notes, *(references.notes if references else ())),
   )
 
 
-def _whole_shape(image_shape: Sequence[int]) -> ImageShape:
-  shape = tuple(image_shape) if isinstance(image_shape, Sequence) else (image_shape,)
-  if len(shape) not in (2, 3) or any(size != int(size) or size < 1 for size in shape):
-    raise InputError(
-      f"the image shape is {shape}: give height and width, and channels if there are several"
-    )
-  height, width, channels = (*map(int, shape), 1)[:3]
-  return height, width, channels
+def _few_people(references: References | None) -> list[str]:
+  if references is None or len(references.people) >= FEWEST_PEOPLE:
+    return []
+  return [
+    f"The references are of {len(references.people)} people: nobody can stand out from so few, "
+    f"so no match can be found; give at least {FEWEST_PEOPLE}."
+  ]
 
 
-def _examine(
+def _carry_out(
+  tasks: Sequence[Task],
+  held: AttackerTensors,
+  references: References | None,
+  seed: int,
+  advanced: Callable[[str, int, int], None],
+) -> tuple[list[Finding], list[str]]:
+  """The findings, not yet corrected; and a line for each attack that failed."""
+  null = cache(lambda shape: permutation_null(shape, seed=seed))
+  layout_of = cache(partial(extraction.choose_layout, held))
+  compare = None
+  if references is not None:
+    compare = partial(resemble, references=references, people=prepare(references))
+  found, failures = [], []
+  done, total = 0, sum(task.source.num for task in tasks)
+  for task in tasks:
+
+    def progress(num, task=task):
+      nonlocal done
+      done += num
+      advanced(f"{task.attack.name} of {task.source.tensor}", done, total)
+
+    source = task.source
+    layout = layout_of(source)
+    blocks = extraction.images(task, held, layout)
+    noise = null(source.image_shape)
+    compared = compare if source.what != "filter" else None
+    try:
+      found.append(_test(task, layout, blocks, noise, compared, progress))
+    except extraction.AttackFailed as error:
+      failures.append(task.left_out(str(error)))
+  return found, failures
+
+
+def _test(
   task: Task,
-  held: Held,
   layout: str,
-  null: Any,
+  blocks: Iterator[Float[np.ndarray, "b h w c"]],
+  null: PermutationNull,
   compare: Callable[..., Match] | None,
-  advanced: Callable[[int], None],
+  progress: Callable[[int], None],
 ) -> Finding:
   """Tests an attack's images as they come, and keeps the clearest; not yet corrected."""
   source = task.source
   morans_i, p_values, matches = np.empty(0), np.empty(0), []
   images, kept = np.empty((0, *source.image_shape), np.float32), np.empty(0, int)
-  for block in extraction.images(task, held, layout):
+  for block in blocks:
     start = len(morans_i)
     scores = blind_scores(block, null, seed=start)
     morans_i = np.concatenate([morans_i, scores.morans_i])
@@ -158,7 +180,7 @@ def _examine(
       chance = np.minimum(chance, np.concatenate([match.p_values for match in matches])[kept])
     best = np.sort(np.lexsort((-morans_i[kept], chance))[:_KEPT])
     images, kept = images[best], kept[best]
-    advanced(len(block))
+    progress(len(block))
   # A layout was chosen for being smooth: each that was tried is one more chance.
   p_values = np.minimum(1.0, p_values * len(source.layouts))
   return Finding(
@@ -218,7 +240,9 @@ def _measures(
   if not references.ordered:
     orders.setdefault(tuple(sorted(given, key=references.people.__getitem__)), "the alphabet")
   tried = {
-    order: {it.attack: _measure(it.images, means[jnp.array(order)], len(orders)) for it in classes}
+    order: {
+      it.attack.name: _measure(it.images, means[jnp.array(order)], len(orders)) for it in classes
+    }
     for order in orders
   }
   best = max(tried, key=lambda order: max(it["identification"] for it in tried[order].values()))
@@ -251,13 +275,16 @@ def _doubts(found: Sequence[Finding]) -> list[str]:
       f"The model has convolutions that see the images: {', '.join(list(dense)[:3])} may stand "
       "behind them, and what is shown of it may be feature maps rather than images."
     )
+  seen = set()
   for it in found:
-    if it.attack in ("init_diff", "update_ratio") and not it.images.any():
-      notes.append(
-        f"{it.attack} of {it.source} is 0 everywhere: the weights to compare with are the same."
-      )
+    name = f"{it.attack.name} of {it.source}"
+    if it.attack.needs & {"init_params", "previous_params"} and not it.images.any():
+      notes.append(f"{name} is 0 everywhere: the weights to compare with are the same.")
+    if not np.isfinite(it.images).all():
+      notes.append(f"{name} has values that are not finite: such an image counts as noise.")
     pixels = it.images[0].size
-    if it.what == "class" and it.attack == "reshape" and len(it.morans_i) > 4 * pixels:
+    if it.what == "class" and it.source not in seen and len(it.morans_i) > 4 * pixels:
+      seen.add(it.source)
       notes.append(
         f"{it.source} was taken for {len(it.morans_i):,} classes of images of {pixels} values: "
         "should it be the other way round, the image shape is wrong."

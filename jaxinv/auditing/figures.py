@@ -6,17 +6,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from jaxinv.attacks.attack import KNOWLEDGE
-from jaxinv.auditing.findings import Audit, Finding
-from jaxinv.experiments.study.figures import legend, short
+from jaxinv.auditing.findings import Audit, Finding, clearness, rank
+from jaxinv.auditing.verdict import plural, two_digits
 from jaxinv.metrics.images import normalize
-from jaxinv.runs.figures import colour, new_figure
+from jaxinv.runs.figures import colour, legend, new_figure, short
 
 # At most so many recovered images in the first figure; of one or two a column with references.
 MOST_SHOWN, MOST_PAIRS = 24, 16
@@ -71,30 +70,6 @@ class Tile(NamedTuple):
   frame: str | None = None
 
 
-def rank(finding: Finding) -> Int[np.ndarray, " u"]:
-  """The finding's units, the clearest first.
-
-  Those that resemble somebody lead, by how much; then come those with structure, then the rest,
-  by Moran's I.
-
-  Args:
-    finding: what an attack recovered.
-
-  Returns:
-    All units; of equals the first leads.
-  """
-  return np.lexsort(tuple(-key for key in reversed(_keys(finding))))
-
-
-def _keys(finding: Finding) -> tuple[np.ndarray, ...]:
-  """What images are ranked by: matched, structured, and how clear each is among its like."""
-  structured = finding.structured.astype(float)
-  if finding.match is None or finding.matched is None:
-    return np.zeros_like(structured), structured, finding.morans_i
-  clear = np.where(finding.matched, np.abs(finding.match.person_ncc), finding.morans_i)
-  return finding.matched.astype(float), structured, clear
-
-
 def clearest(audit: Audit, most: int) -> list[Pick]:
   """The clearest images of classes, then of units; each class or unit once, by its best attack.
 
@@ -118,9 +93,9 @@ def clearest(audit: Audit, most: int) -> list[Pick]:
 def _clearest_of(audit: Audit, what: str, most: int) -> list[Pick]:
   ranked = []
   for finding in (f for f in audit.findings if f.what == what):
-    keys = _keys(finding)
+    keys = clearness(finding)
     places = {int(unit): place for place, unit in enumerate(finding.kept)}
-    alone = KNOWLEDGE.get(finding.attack) == "weights"
+    alone = finding.attack.knowledge == "weights"
     for unit in [int(unit) for unit in rank(finding) if int(unit) in places][:most]:
       *flags, clear = (float(key[unit]) for key in keys)
       ranked.append(((*flags, alone, clear), Pick(finding, places[unit], unit)))
@@ -170,7 +145,7 @@ def clearest_figure(audit: Audit, picks: Sequence[Pick]) -> Figure:
 def _recovered_tile(pick: Pick, several: bool) -> Tile:
   finding = pick.finding
   number = two_digits(finding.morans_i[pick.unit])
-  words = f"{finding.what} {pick.unit}, I {number}\n{finding.attack}"
+  words = f"{finding.what} {pick.unit}, I {number}\n{finding.attack.name}"
   if several:
     words = f"{short(finding.source, 16)}\n{words}"
   return Tile(displayable(finding.images[pick.place][None])[0], words, pick.frame)
@@ -277,7 +252,7 @@ def scores_figure(findings: Sequence[Finding]) -> Figure:
     if finding.match is not None and finding.matched is not None:
       _strip(axes[1], row, finding.match.person_ncc, finding.matched, _MATCHED)
   names = [
-    f"{short(f.source, 30)}\n{f.attack}, {len(f.morans_i)} {plural(f.what)}" for f in findings
+    f"{short(f.source, 30)}\n{f.attack.name}, {len(f.morans_i)} {plural(f.what)}" for f in findings
   ]
   axes[0].set_yticks(range(len(findings)), names, parse_math=False, fontsize=8)
   axes[0].set_ylim(len(findings) - 0.4, -0.6)
@@ -296,16 +271,6 @@ def scores_figure(findings: Sequence[Finding]) -> Figure:
     axis.set_xlim(right=max(axis.get_xlim()[1], 0.3))
   legend(figure, marks, words, 3)
   return figure
-
-
-def two_digits(value: float) -> str:
-  """A number with two digits, without a minus before a zero."""
-  return f"{round(float(value), 2) + 0.0:.2f}"
-
-
-def plural(what: str) -> str:
-  """`classes`, `units`, `filters`."""
-  return f"{what}es" if what.endswith("s") else f"{what}s"
 
 
 def _strip(axis: Axes, row: int, values: np.ndarray, flagged: np.ndarray, shade: str) -> None:

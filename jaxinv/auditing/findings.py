@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxinv.attacks.attack import Attack
 from jaxinv.metrics.matching import Match
 from jaxinv.types import References
 
@@ -33,7 +34,7 @@ class Finding(NamedTuple):
 
   Attributes:
     source: the tensor's name.
-    attack: a name in `attacks.ALL`.
+    attack: which.
     what: what an image is of: `class`, `unit` (of a hidden layer, or of an axis of which nothing is
       known) or `filter` (of a convolution; looked at, but no part of the verdict).
     layout: how the pixels lie in the tensor, such as `hwc`.
@@ -49,7 +50,7 @@ class Finding(NamedTuple):
   """
 
   source: str
-  attack: str
+  attack: Attack
   what: str
   layout: str
   images: Float[np.ndarray, "s h w c"]
@@ -61,6 +62,12 @@ class Finding(NamedTuple):
   match: Match | None = None
   match_q: Float[np.ndarray, " u"] | None = None
   matched: Bool[np.ndarray, " u"] | None = None
+
+  def __repr__(self) -> str:
+    flags = f"num={len(self.morans_i)}, structured={int(self.structured.sum())}"
+    if self.matched is not None:
+      flags += f", matched={int(self.matched.sum())}"
+    return f"Finding({self.source!r}, {self.attack.name!r}, {self.what!r}, {flags})"
 
 
 class Audit(NamedTuple):
@@ -86,6 +93,11 @@ class Audit(NamedTuple):
   measures: dict[str, dict[str, float]] = {}  # noqa: RUF012 (of a NamedTuple; never changed)
   notes: tuple[str, ...] = ()
 
+  def __repr__(self) -> str:
+    from jaxinv.auditing.verdict import summary_lines  # It is made of what is here.
+
+    return "\n".join(summary_lines(self))
+
   @property
   def structure(self) -> bool:
     """Whether any image of a class or unit has structure that noise has not."""
@@ -108,3 +120,27 @@ class Audit(NamedTuple):
     chances = {attack: it.get("identification_p", 1.0) for attack, it in self.measures.items()}
     best = min(chances, key=chances.__getitem__, default=None)
     return best if best and chances[best] * len(chances) <= self.alpha else None
+
+
+def rank(finding: Finding) -> Int[np.ndarray, " u"]:
+  """The finding's units, the clearest first.
+
+  Those that resemble somebody lead, by how much; then come those with structure, then the rest,
+  by Moran's I.
+
+  Args:
+    finding: what an attack recovered.
+
+  Returns:
+    All units; of equals the first leads.
+  """
+  return np.lexsort(tuple(-key for key in reversed(clearness(finding))))
+
+
+def clearness(finding: Finding) -> tuple[np.ndarray, ...]:
+  """What images are ranked by: matched, structured, and how clear each is among its like."""
+  structured = finding.structured.astype(float)
+  if finding.match is None or finding.matched is None:
+    return np.zeros_like(structured), structured, finding.morans_i
+  clear = np.where(finding.matched, np.abs(finding.match.person_ncc), finding.morans_i)
+  return finding.matched.astype(float), structured, clear

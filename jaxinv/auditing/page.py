@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxinv.attacks.attack import KNOWLEDGE
 from jaxinv.auditing import figures
-from jaxinv.auditing.figures import plural, rank, two_digits
-from jaxinv.auditing.findings import Audit, Finding, Tensor
+from jaxinv.auditing.findings import Audit, Finding, Tensor, rank
 from jaxinv.auditing.to_json import to_json, unit_json
 from jaxinv.auditing.verdict import (
   count,
   coverage,
   flagged,
   meaning_of_alpha,
+  plural,
   summary_lines,
   telling,
+  two_digits,
   values_of,
   verdict,
 )
@@ -102,11 +102,19 @@ def write_page(out_dir: Path, story: Story) -> Path:
     _mosaics_section(audit, folder),
     _units_section(audit),
     _tensors_section(audit),
-    Section("How to read this", [*_READING, meaning_of_alpha(audit)], folded=True),
+    Section(
+      "How to read this", [*_attack_lines(audit), *_READING, meaning_of_alpha(audit)], folded=True
+    ),
     run_section(story.command, story.config),
   ]
   told = [section for section in sections if section]
   return write_report(out_dir / "report.html", "What do these weights show?", lead, told)
+
+
+def _attack_lines(audit: Audit) -> list[str]:
+  """What each attack does that was carried out."""
+  attacks = {finding.attack.name: finding.attack for finding in audit.findings}
+  return [f"**{name}**: {it.how or it.label}." for name, it in attacks.items()]
 
 
 def _draw(folder: Path, name: str, figure, caption: str, dpi: int = 110) -> Picture:
@@ -170,7 +178,7 @@ def _findings_table(audit: Audit, shown: Sequence[Finding]) -> Table:
   for f in shown:
     num = len(f.morans_i)
     images = f"{num:,} {f.what if num == 1 else plural(f.what)}"
-    row = [f.source, f.attack, KNOWLEDGE.get(f.attack, ""), images, _part(f, "structured")]
+    row = [f.source, f.attack.name, f.attack.knowledge, images, _part(f, "structured")]
     row += [_part(f, "matched")] * (audit.references is not None)
     rows.append([*row, two_digits(np.median(f.morans_i)) if num else ""])
   caption = "By tensor and attack: how many images are flagged, and the median of Moran's I."
@@ -250,7 +258,7 @@ def _mosaics_section(audit: Audit, folder: Path) -> Section | None:
   for i, finding in enumerate(shown):
     num, drawn = len(finding.morans_i), min(len(finding.kept), figures.MOST_TILES)
     which = f"all {num:,}" if drawn == num else f"the clearest {drawn} of {num:,}"
-    caption = f"{finding.source}, {finding.attack}: {which} {plural(finding.what)}."
+    caption = f"{finding.source}, {finding.attack.name}: {which} {plural(finding.what)}."
     # Noise cannot be compressed: at full size so many images would take megabytes.
     pictures.append(_draw(folder, f"images_{i}", figures.all_figure(finding), caption, dpi=75))
   orange = " Orange frames: it singles out a person beyond chance." * (audit.references is not None)
@@ -272,7 +280,7 @@ def _units_section(audit: Audit) -> Section | None:
   tables = []
   for finding in shown:
     units = rank(finding)[:each]
-    caption = f"{finding.source}, {finding.attack}: the clearest first"
+    caption = f"{finding.source}, {finding.attack.name}: the clearest first"
     if left := len(finding.morans_i) - len(units):
       caption += f"; {left:,} are left out here"
     rows = [_unit_row(finding, known, int(unit)) for unit in units]

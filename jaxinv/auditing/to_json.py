@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.attacks.attack import KNOWLEDGE
-from jaxinv.auditing.figures import rank
-from jaxinv.auditing.findings import Audit, Finding
+from jaxinv.auditing.findings import Audit, Finding, rank
 from jaxinv.auditing.verdict import flagged, verdict
 from jaxinv.types import References
 
@@ -32,7 +30,7 @@ def to_json(audit: Audit, command: str, config: Mapping) -> dict[str, Any]:
       `num` (of images), `structured` and `matched` (how many are flagged; the latter null without
       references), `share` (structured / num), `median_morans_i`, `units`, and `units_left_out`:
       how many of these are not listed. The flagged and then the clearest are listed first, see
-      `figures.audit.rank`; at most about 4,000 in the whole file.
+      `findings.rank`; at most about 4,000 in the whole file.
     units, in rising order: `index`, `morans_i`, `p`, `q`, `structured`; and with references, else
       null: `person` (that stands out most), `person_ncc`, `match_p`, `match_q`, `matched`, and
       `nearest`: the nearest reference images [{`file`, `ncc`}], else [].
@@ -83,8 +81,8 @@ def _finding_json(finding: Finding, known: References | None, most: int) -> dict
   listed = np.sort(rank(finding)[:most])
   return {
     "source": finding.source,
-    "attack": finding.attack,
-    "knowledge": KNOWLEDGE.get(finding.attack),
+    "attack": finding.attack.name,
+    "knowledge": finding.attack.knowledge,
     "what": finding.what,
     "layout": finding.layout,
     "num": num,

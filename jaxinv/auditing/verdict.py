@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxinv.attacks.attack import KNOWLEDGE
-from jaxinv.auditing.figures import plural, two_digits
+from jaxinv.attacks.attack import Attack
 from jaxinv.auditing.findings import Audit, Finding
 from jaxinv.auditing.sources import is_memory
 
@@ -61,7 +60,7 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
   if attack := audit.identifying:
     num = len(audit.references.people)
     own = round(audit.measures[attack]["identification"] * num)
-    needs = KNOWLEDGE.get(attack, "more than the weights")
+    needs = next(it.attack.knowledge for it in audit.findings if it.attack.name == attack)
     needs = "the weights alone" if needs == "weights" else needs
     verb = "is" if own == 1 else "are"
     text = (
@@ -93,19 +92,21 @@ class _Tally(NamedTuple):
 
   Attributes:
     what: `class` or `unit`.
-    attack: the one that shows the most.
-    flagged: how many it shows.
+    flagged: how many the attack shows that shows the most.
     num: of how many.
-    findings: whose they are.
+    findings: of that attack.
     plain: of the attacks that take the weights alone the best, and how many it shows.
   """
 
   what: str
-  attack: str
   flagged: int
   num: int
   findings: Sequence[Finding]
   plain: tuple[str, int] | None
+
+  @property
+  def attack(self) -> Attack:
+    return self.findings[0].attack
 
   @property
   def text(self) -> str:
@@ -113,7 +114,7 @@ class _Tally(NamedTuple):
 
   @property
   def needs(self) -> str:
-    return KNOWLEDGE.get(self.attack, "more than the weights")
+    return self.attack.knowledge
 
 
 def _tallies(audit: Audit, flag: str) -> list[_Tally]:
@@ -123,15 +124,15 @@ def _tallies(audit: Audit, flag: str) -> list[_Tally]:
     by_attack = defaultdict(list)
     for finding in findings:
       if finding.what == what:
-        by_attack[finding.attack].append(finding)
+        by_attack[finding.attack.name].append(finding)
     if not by_attack:
       continue
     totals = {a: sum(flagged(f, flag) or 0 for f in some) for a, some in by_attack.items()}
     best = max(totals, key=totals.__getitem__)
-    alone = [(a, total) for a, total in totals.items() if KNOWLEDGE.get(a) == "weights"]
+    alone = [(a, n) for a, n in totals.items() if by_attack[a][0].attack.knowledge == "weights"]
     plain = max(alone, key=lambda one: one[1], default=None)
     num = sum(len(finding.morans_i) for finding in by_attack[best])
-    tallies.append(_Tally(what, best, totals[best], num, by_attack[best], plain))
+    tallies.append(_Tally(what, totals[best], num, by_attack[best], plain))
   return tallies
 
 
@@ -174,13 +175,13 @@ def _seen_with(tallies: Sequence[_Tally]) -> str:
   """What an attacker must hold to see it."""
   shown = [tally for tally in tallies if tally.flagged]
   if {tally.needs for tally in shown} == {"weights"}:
-    attacks = _listed(dict.fromkeys(tally.attack for tally in shown))
+    attacks = _listed(dict.fromkeys(tally.attack.name for tally in shown))
     return f"An attacker sees this with the weights alone ({attacks})."
   parts = []
   for tally in shown:
     needs = "the weights alone" if tally.needs == "weights" else tally.needs
     of = f"of the {WORDS[tally.what]}s " if len(shown) > 1 else ""
-    text = f"{of}with {needs} ({tally.attack})"
+    text = f"{of}with {needs} ({tally.attack.name})"
     if tally.needs != "weights" and tally.plain:
       text += f", where the weights alone show {tally.plain[1]} ({tally.plain[0]})"
     parts.append(text)
@@ -241,6 +242,16 @@ def count(number: int, word: str) -> str:
   return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
+def two_digits(value: float) -> str:
+  """A number with two digits, without a minus before a zero."""
+  return f"{round(float(value), 2) + 0.0:.2f}"
+
+
+def plural(what: str) -> str:
+  """`classes`, `units`, `filters`."""
+  return f"{what}es" if what.endswith("s") else f"{what}s"
+
+
 def _listed(words: Iterable[str]) -> str:
   """`a`, `a and b`, `a, b and c`."""
   *most, last = words
@@ -289,7 +300,7 @@ def summary_lines(audit: Audit) -> list[str]:
     median = f"median Moran's I {two_digits(np.median(finding.morans_i))}"
     what = finding.what if num == 1 else plural(finding.what)
     counted = f"{num:,} {what}: {', '.join([*counts, median])}"
-    lines.append(f"  {finding.source}  {finding.attack}  {counted}")
+    lines.append(f"  {finding.source}  {finding.attack.name}  {counted}")
   if len(shown) < len(audit.findings):
     lines.append(f"  and {count(len(audit.findings) - len(shown), 'finding')} more in audit.json")
   return lines

@@ -177,22 +177,6 @@ def blind_scores(
   return BlindScores(values, p_values)
 
 
-def benjamini_hochberg(p_values: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-  """Corrects p-values for their number; Benjamini and Hochberg 1995.
-
-  Args:
-    p_values: of one family of tests, of any shape.
-
-  Returns:
-    For each the smallest rate of false discoveries at which it is still one.
-  """
-  from scipy import stats  # Half a second to import.
-
-  if not p_values.size:
-    return p_values
-  return stats.false_discovery_control(p_values.ravel()).reshape(p_values.shape)
-
-
 def _p_values(observed: Float[np.ndarray, " u"], null: PermutationNull) -> Float[np.ndarray, " u"]:
   from scipy.special import ndtr
 

@@ -1,6 +1,8 @@
 """What all figures share: size, colours, saving. No pyplot, so no global state."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -46,6 +48,20 @@ def new_figure(
   with mpl.rc_context(_STYLE):
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
+
+
+def short(name: str, most: int = 34) -> str:
+  """A name that fits into a figure: one that is too long loses its middle."""
+  return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2) :]}"
+
+
+def legend(figure: Figure, marks: Sequence[Any], words: Sequence[str], columns: int) -> None:
+  """A legend below all panels, whose words are no formulas."""
+  words_below = figure.legend(
+    marks, words, loc="outside lower center", ncols=columns, frameon=False
+  )
+  for text in words_below.get_texts():
+    text.set_parse_math(False)
 
 
 def save(figure: Figure, path: Path, dpi: int = 110) -> Path:

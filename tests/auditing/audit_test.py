@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxinv.attacks.attack import ATTACKS
+from jaxinv.attacks.attack import ALL, Attack, mi_face
 from jaxinv.attacks.weights import units
 from jaxinv.auditing import audit as auditing
 from jaxinv.auditing import extraction
@@ -36,7 +36,7 @@ def noise(*shape, seed=1):
 
 
 def of(found, what, attack):
-  (finding,) = [it for it in found.findings if (it.what, it.attack) == (what, attack)]
+  (finding,) = [it for it in found.findings if (it.what, it.attack.name) == (what, attack)]
   return finding
 
 
@@ -91,16 +91,14 @@ def test_the_attacks_are_those_of_the_study():
   now, start, before, other = (linear(scale) for scale in (1.0, 0.0, 0.7, 0.9))
   found = audit(now, SHAPE, init_params=start, previous_params=before, peers=[other])
   held = Release(now, start, jax.tree.map(lambda *it: np.stack(it), now, other), before)
-  assert [it.attack for it in found.findings] == list(ATTACKS)[:5]
+  assert [it.attack for it in found.findings] == list(ALL[:5])
   for finding in found.findings:
-    wanted = ATTACKS[finding.attack](held, SHAPE)
+    wanted = finding.attack(held, SHAPE)
     np.testing.assert_allclose(
-      finding.images[..., 0], wanted, rtol=1e-5, atol=1e-6, err_msg=finding.attack
+      finding.images[..., 0], wanted, rtol=1e-5, atol=1e-6, err_msg=finding.attack.name
     )
   (asked,) = audit(now, SHAPE, attacks=["mi_face"]).findings
-  np.testing.assert_allclose(
-    asked.images[..., 0], ATTACKS["mi_face"](held, SHAPE), rtol=1e-5, atol=1e-6
-  )
+  np.testing.assert_allclose(asked.images[..., 0], mi_face(held, SHAPE), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("torch", [False, True])
@@ -115,6 +113,98 @@ def test_classes_behind_hidden_layers_and_their_units(torch):
   np.testing.assert_allclose(recovered, wanted, rtol=1e-5, atol=1e-6)
   seen = units(params, SHAPE)
   np.testing.assert_array_equal(of(found, "unit", "reshape").images[..., 0], seen)
+
+
+def own(recover, name="own", needs=("params",), **options):
+  return Attack(name, recover, frozenset(needs), **options)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_an_attack_of_the_callers_own_gets_all_that_it_needs(hidden):
+  """What the attack called init_diff gets, any attack that names the same fields gets too."""
+  seen = []
+
+  def recover(release, image_shape):
+    seen.append(release)
+    kernel = release.params["layer_0"]["kernel"] - release.init_params["layer_0"]["kernel"]
+    kernel = kernel + 0 * release.previous_params["layer_0"]["kernel"]
+    kernel = kernel + 0 * release.peers["layer_0"]["kernel"].sum(0)
+    images = kernel if not hidden else kernel @ release.params["layer_1"]["kernel"]
+    return images.T.reshape(-1, *image_shape)
+
+  def model(seed):
+    layers = (
+      [noise(143, 7, seed=seed), noise(7, 5, seed=seed)] if hidden else [noise(143, 5, seed=seed)]
+    )
+    return {f"{i}": {"kernel": kernel} for i, kernel in enumerate(layers)}
+
+  others = {"init_params": model(2), "previous_params": model(3), "peers": [model(4)]}
+  mine = own(recover, needs=("params", "init_params", "previous_params", "peers"))
+  found = audit(model(1), SHAPE, attacks=["reshape", mine], **others)
+  finding = of(found, "class", "own")
+  assert finding.attack is mine and finding.images.shape == (5, 13, 11, 1)
+  difference = model(1)["0"]["kernel"] - model(2)["0"]["kernel"]
+  wanted = difference if not hidden else difference @ model(1)["1"]["kernel"]
+  np.testing.assert_allclose(finding.images.reshape(5, -1), wanted.T, rtol=1e-4, atol=1e-4)
+  assert jax.tree.leaves(seen[0].peers)[0].shape[0] == 2
+  # What an attack does not ask for it does not get.
+  audit(model(1), SHAPE, attacks=[own(lambda r, s: seen.append(r) or ALL[0](r, s))], **others)
+  assert seen[-1].init_params is None and seen[-1].peers is None
+
+
+def test_an_attack_of_the_callers_own_may_take_some_units_at_a_time(monkeypatch):
+  sizes = []
+
+  def recover(release, image_shape):
+    sizes.append(release.params["layer_0"]["kernel"].shape[1])
+    return -release.params["layer_0"]["kernel"].T.reshape(-1, *image_shape)
+
+  monkeypatch.setattr(extraction, "_BLOCK_BYTES", 4 * 143 * 5)
+  weights = noise(143, 12)
+  for per_unit in (False, True):
+    finding = of(
+      audit({"w": weights}, SHAPE, attacks=[own(recover, per_unit=per_unit)]), "class", "own"
+    )
+    np.testing.assert_array_equal(finding.images.reshape(12, -1), -weights.T)
+  assert sizes == [12, 5, 5, 2]
+
+
+def fail(release, image_shape):
+  raise KeyError("no\nsuch layer")
+
+
+@pytest.mark.parametrize(
+  ("recover", "words"),
+  [
+    (fail, "it raised KeyError: 'no\\nsuch layer'"),
+    (lambda release, shape: np.zeros((2, *shape)), "an array of shape (2, 13, 11), not 4 images"),
+    (lambda release, shape: np.zeros((4, 5)), "an array of shape (4, 5), not 4 images of 13 x 11"),
+    (lambda release, shape: "faces", "it raised ValueError"),
+  ],
+)
+def test_an_attack_that_fails_costs_that_attack_a_line(recover, words):
+  found = audit({"w": noise(143, 4)}, SHAPE, attacks=["reshape", own(recover)])
+  assert [it.attack.name for it in found.findings] == ["reshape"]
+  (note,) = [note for note in found.notes if "left out" in note]
+  assert note.startswith("own of w (class) was left out: ") and words in note
+  assert "\n" not in note
+  with pytest.raises(InputError, match="none of the attacks own is possible here: own of w"):
+    audit({"w": noise(143, 4)}, SHAPE, attacks=[own(recover)])
+
+
+def test_images_that_are_not_finite_are_noise_and_it_is_said():
+  found = audit({"w": noise(143, 4)}, SHAPE, attacks=[own(lambda r, s: np.full((4, *s), np.nan))])
+  assert not found.structure and of(found, "class", "own").p_values.tolist() == [1] * 4
+  assert any("own of w has values that are not finite" in note for note in found.notes)
+
+
+def test_an_attack_of_the_callers_own_says_what_it_lacks():
+  recover = ALL[0].recover
+  for needs, words in (("peers", "several models"), ("gradients", "which an audit has not")):
+    with pytest.raises(InputError, match=f"own needs .*{words}"):
+      audit({"w": noise(143, 4)}, SHAPE, attacks=[own(recover, needs=("params", needs))])
+  with pytest.raises(InputError, match="'reshape' is named twice"):
+    audit({"w": noise(143, 4)}, SHAPE, attacks=["reshape", own(recover, "reshape")])
 
 
 def test_some_units_at_a_time_give_what_all_at_once_give(monkeypatch):

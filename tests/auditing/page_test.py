@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxinv.auditing import figures, page, verdict
+from jaxinv.attacks.attack import Attack, resolve
+from jaxinv.auditing import figures, findings, page, verdict
 from jaxinv.auditing.findings import Audit, Finding, Tensor
 from jaxinv.metrics.matching import Match
 from jaxinv.runs import files
@@ -45,7 +46,7 @@ def plant(
   p_values = np.where(flags, 1e-6, 0.5)
   finding = Finding(
     source=source,
-    attack=attack,
+    attack=resolve([attack])[0],
     what=what,
     layout="hwc",
     images=images,
@@ -239,15 +240,15 @@ def test_of_many_images_the_json_lists_those_that_tell_most():
 def test_matches_rank_before_structure_and_that_before_noise():
   finding = plant(7, 5, 3)
   # Of three matches the last stands out most, though as little smooth; then Moran's I counts.
-  assert figures.rank(finding).tolist() == [2, 1, 0, 3, 4, 5, 6]
-  assert figures.rank(plant(7, 5)).tolist() == list(range(7))
+  assert findings.rank(finding).tolist() == [2, 1, 0, 3, 4, 5, 6]
+  assert findings.rank(plant(7, 5)).tolist() == list(range(7))
 
 
 def test_each_class_is_among_the_clearest_once_and_as_the_weights_alone_show_it_if_they_do():
   second = plant(attack="init_diff")
   first = plant(structured=2)._replace(morans_i=second.morans_i - 0.4)
   picks = figures.clearest(audit_of(first, second, plant(what="filter")), 9)
-  shown = [(pick.finding.attack, pick.unit) for pick in picks]
+  shown = [(pick.finding.attack.name, pick.unit) for pick in picks]
   assert shown == [("reshape", 0), ("reshape", 1), ("init_diff", 2), ("init_diff", 3)]
 
 
@@ -328,6 +329,21 @@ def test_all_images_are_drawn_and_of_too_many_the_clearest():
   many.morans_i[200:] = 0.1
   (axis,) = figures.all_figure(many).axes
   assert [text.get_text() for text in axis.texts] == list(map(str, range(200, 300)))
+
+
+def test_an_attack_of_the_callers_own_is_told_of_like_any_other(tmp_path):
+  def recover(release, image_shape):
+    raise AssertionError("a page computes nothing")
+
+  needs = frozenset({"params", "init_params"})
+  mine = Attack("squint", recover, needs, words="W, squinted", how="the weights through a mist")
+  audit = audit_of(plant(6, 1, 1), plant(6, 5, 5)._replace(attack=mine), known=people())
+  text = " ".join(page.verdict(audit))
+  assert "with weights and initial weights (squint), where the weights alone show 1" in text
+  told = page.to_json(audit, "", CONFIG)["findings"][1]
+  assert (told["attack"], told["knowledge"]) == ("squint", "weights and initial weights")
+  shown = html.unescape(page_of(audit, tmp_path))
+  assert "<td>squint</td>" in shown and "the weights through a mist" in shown
 
 
 # ---- The page ------------------------------------------------------------------------------------

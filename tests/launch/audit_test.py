@@ -108,6 +108,31 @@ def test_several_models_are_averaged(files, tmp_path):
     np.testing.assert_allclose(recovered["coef_/class/seed_mean"], mean, atol=1e-6)
 
 
+OWN = """
+from jaxinv import Attack
+
+def recover(release, image_shape):
+  return -release.params["layer_0"]["kernel"].T.reshape(-1, *image_shape)
+
+negative = Attack("negative", recover, per_unit=True, words="-W", how="the weights as a negative")
+"""
+
+
+def test_an_attack_of_the_users_own_is_named_by_its_module(files, tmp_path, monkeypatch, capsys):
+  (tmp_path / "my_audit_attack.py").write_text(OWN)
+  monkeypatch.chdir(tmp_path)
+  out_dir = tmp_path / "out"
+  assert run(files, out_dir, "--attack=reshape,my_audit_attack:negative") == 0
+  with np.load(out_dir / "recovered.npz") as recovered:
+    both = [recovered[f"coef_/class/{name}"] for name in ("reshape", "negative")]
+  np.testing.assert_array_equal(both[0], -both[1])
+  found = json.loads((out_dir / "audit.json").read_text())
+  assert [it["attack"] for it in found["findings"]] == ["reshape", "negative"]
+  assert "the weights as a negative" in (out_dir / "report.html").read_text()
+  assert run(files, tmp_path / "no", "--attack=my_audit_attack:recover") == 1
+  assert "--attack" in capsys.readouterr().err
+
+
 def test_the_order_of_the_classes_can_be_given(files, tmp_path):
   names = [f"p{i}" for i in range(12)]
   people = f"--reference={files / 'them'}"

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxinv.metrics.stats import Interval, bootstrap_intervals, paired_difference, t_test
+from jaxinv.metrics.stats import (
+  Interval,
+  benjamini_hochberg,
+  bootstrap_intervals,
+  paired_difference,
+  t_test,
+)
 
 
 def rng():
@@ -120,3 +126,10 @@ def test_the_t_test_says_nothing_of_one_seed_or_of_equal_ones():
   assert t_test(np.array([3.0])) == t_test(np.array([0.5, 0.5])) == 1.0
   three = np.array([1.0, 2.0, np.nan, 4.0])
   assert t_test(three) == t_test(three[[0, 1, 3]]) < 1
+
+
+def test_the_correction_is_that_of_benjamini_and_hochberg():
+  p_values = np.array([0.01, 0.04, 0.03, 0.005])
+  np.testing.assert_allclose(benjamini_hochberg(p_values), [0.02, 0.04, 0.04, 0.02])
+  square = benjamini_hochberg(p_values.reshape(2, 2))
+  np.testing.assert_allclose(square, [[0.02, 0.04], [0.04, 0.02]])

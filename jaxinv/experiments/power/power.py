@@ -14,12 +14,8 @@ from jaxinv.ensemble.program import Progress, start_group, train_group
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments import experiment
 from jaxinv.experiments.experiment import Engine, Group, Lab
-from jaxinv.metrics.structure import (
-  PermutationNull,
-  benjamini_hochberg,
-  blind_scores,
-  permutation_null,
-)
+from jaxinv.metrics.stats import benjamini_hochberg
+from jaxinv.metrics.structure import PermutationNull, blind_scores, permutation_null
 from jaxinv.types import Release
 
 

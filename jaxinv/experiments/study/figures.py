@@ -16,7 +16,7 @@ from jaxinv.experiments.outcome import ArmOutcome, Outcome
 from jaxinv.experiments.study.comparison import LABELS, LEAKAGE, NAIVE, Verdict, final
 from jaxinv.experiments.study.study import Cell, Question
 from jaxinv.metrics.stats import Interval
-from jaxinv.runs.figures import COLOURS, colour, new_figure
+from jaxinv.runs.figures import COLOURS, colour, legend, new_figure, short
 
 # The colour of each verdict, in the order of the labels.
 _LABEL_COLOURS = dict(zip(LABELS, map(colour, (2, 4, 6, 5, 0, 1, 7, 3, 6)), strict=True))
@@ -37,11 +37,6 @@ PHASE_MEASURES = {
 }
 
 
-def short(name: str, most: int = 34) -> str:
-  """A name that fits into a figure: one that is too long loses its middle."""
-  return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2) :]}"
-
-
 def interval_bars(interval: Interval) -> Float[np.ndarray, "2 1"] | None:
   """Distances from the mean to the ends; BCa may put an end a hair on the wrong side of it."""
   if interval.low is None:
@@ -59,15 +54,6 @@ def name_rows(axis: Axes, names: Sequence[str]) -> None:
   """Names the rows of a figure, the first at the top, as they are: `$` is no formula."""
   axis.set_yticks(range(len(names)), list(map(short, names)), parse_math=False)
   axis.set_ylim(len(names) - 0.4, -0.6)
-
-
-def legend(figure: Figure, marks: Sequence[Any], words: Sequence[str], columns: int) -> None:
-  """A legend below all panels, whose words are no formulas."""
-  words_below = figure.legend(
-    marks, words, loc="outside lower center", ncols=columns, frameon=False
-  )
-  for text in words_below.get_texts():
-    text.set_parse_math(False)
 
 
 def verdicts_figure(verdicts: Mapping[str, Verdict], margin: float) -> Figure:

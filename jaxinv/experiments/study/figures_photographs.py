@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jaxinv.experiments.study.controls import ANSWERS, PhotoLeaks
-from jaxinv.experiments.study.figures import filling, interval_bars, legend, name_rows, short
+from jaxinv.experiments.study.figures import filling, interval_bars, name_rows
 from jaxinv.metrics.stats import Interval
-from jaxinv.runs.figures import colour, new_figure
+from jaxinv.runs.figures import colour, legend, new_figure, short
 
 
 def photographs_figure(
