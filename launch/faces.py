@@ -23,6 +23,7 @@ from jaxinv.experiments import experiment, outcome
 from jaxinv.experiments.faces import page as faces_report
 from jaxinv.experiments.faces import pose
 from jaxinv.experiments.faces.figures import clearest_and_most_varied
+from jaxinv.experiments.files import write_outcome
 from jaxinv.experiments.groups import Host, run_groups
 from jaxinv.experiments.settings import Settings
 from jaxinv.runs import folder, processes
@@ -141,9 +142,9 @@ def _main(argv: Sequence[str]) -> None:
     poses = pose.sweep(sweep, _poses(), _posed, host) if sweep else None
     bar.working("measuring and drawing")
     found = outcome.assemble(lab, trained)
-    summary = folder.write_outcome(out_dir, found)
+    summary = write_outcome(out_dir, found)
     if poses:
-      folder.write_pose(out_dir, poses)
+      pose.write_pose(out_dir, poses)
     command = shlex.join(["python", "-m", "launch.faces", *argv])
     story = faces_report.Story(
       dataset, found, summary, config, people, settings.arms, command, poses

@@ -26,7 +26,8 @@ from jaxinv.experiments.toy import groups
 from jaxinv.experiments.toy import page as toy_report
 from jaxinv.experiments.toy.groups import Outcome
 from jaxinv.experiments.toy.toy import Settings, check, draw
-from jaxinv.runs import files, folder
+from jaxinv.runs import files, folder, tables
+from jaxinv.runs.text import interval
 
 from . import flags as shared
 from .arms import parse_arms
@@ -111,8 +112,8 @@ def _main(argv: Sequence[str]) -> None:
     first = draw(settings, [0])
     points, labels = np.asarray(first.inputs[0]), np.asarray(first.labels)
     command = shlex.join(["python", "-m", "launch.toy", *argv])
-    story = toy_report.Story(settings, outcome, summary, config, command, points, labels)
-    page = toy_report.write_page(out_dir, story)
+    data = toy_report.PageData(settings, outcome, summary, config, command, points, labels)
+    page = toy_report.write_page(out_dir, data)
     folder.finish(out_dir, config)
   _print_summary(settings, outcome, summary)
   print(f"report: {page}")
@@ -181,7 +182,7 @@ def _write(out_dir: Path, settings: Settings, outcome: Outcome) -> dict:
     "class_means": np.array(settings.means, np.float32).T,
   }
   files.write_npz(out_dir / "trajectory.npz", arrays)
-  folder.write_metrics(out_dir, {settings.arm.name: outcome.measures})
+  tables.write_metrics(out_dir, {settings.arm.name: outcome.measures})
   summary = {settings.arm.name: summarize_arm(outcome.measures, outcome.healthy)}
   files.write_json(out_dir / "summary.json", summary)
   return summary
@@ -197,7 +198,7 @@ def _print_summary(settings: Settings, outcome: Outcome, summary: Mapping) -> No
     for k, (found, true) in enumerate(zip(recovered, settings.means, strict=True)):
       texts = (f"({x + 0.0:.3f}, {y + 0.0:.3f})" for x, y in (np.round(found, 3), true))
       print(f"{k + 1:>5}  " + "  ".join(f"{text:>18}" for text in texts))
-    error = toy_report.interval_text(table["reshape"]["max_error"])
+    error = interval(table["reshape"]["max_error"], 4)
     print(f"largest error, mean over seeds (95 % interval): {error}")
   if table["diverged"]:
     print(f"diverged: seeds {', '.join(map(str, table['diverged']))}")

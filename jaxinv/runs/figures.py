@@ -1,6 +1,6 @@
 """What all figures share: size, colours, saving. No pyplot, so no global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +71,8 @@ def save(figure: Figure, path: Path, dpi: int = 110) -> Path:
       path, lambda file: figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     )
   return path
+
+
+def save_all(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
+  """Saves figures as NAME.png into a folder; returns their paths by name."""
+  return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}

@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxinv.errors import InputError
-from jaxinv.experiments.faces.pose import PoseSweep
-from jaxinv.experiments.outcome import Outcome, summarize
 from jaxinv.runs import before_manifests, files, manifest
 from jaxinv.types import Dataset
 
@@ -45,17 +42,19 @@ def configuration(command: str, flags: Mapping[str, Any], dataset: Dataset | Non
   """
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   device = jax.devices()[0]
+  changed = _git("status", "--porcelain", "--untracked-files=no")
   config = {
     "command": command,
     "flags": dict(flags),
-    "versions": {"python": platform.python_version(), **versions},
+    "versions": {"jaxinv": _version(), "python": platform.python_version(), **versions},
     "device": {
       "platform": device.platform,
       "kind": device.device_kind,
       "count": jax.device_count(),
     },
     "precision": jax.config.jax_default_matmul_precision or "default",
-    "git_revision": _git_revision(),
+    "git_revision": _git("rev-parse", "HEAD"),
+    "git_dirty": None if changed is None else bool(changed),
     "complete": False,
   }
   if dataset is not None:
@@ -68,12 +67,20 @@ def configuration(command: str, flags: Mapping[str, Any], dataset: Dataset | Non
   return config
 
 
-def _git_revision() -> str | None:
-  """The commit of the source tree that this runs from, or None where it is in none."""
+def _version() -> str | None:
+  """The version of this program, or None where it runs from a tree that was never installed."""
+  try:
+    return importlib.metadata.version("jaxinv")
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def _git(*arguments: str) -> str | None:
+  """What git says of the source tree that this runs from, or None where it is in none."""
   root = Path(__file__).resolve().parents[2]
   if not (root / ".git").exists():
     return None
-  command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+  command = ["git", "-C", str(root), *arguments]
   try:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
   except (OSError, subprocess.CalledProcessError):
@@ -243,69 +250,3 @@ def finish(out_dir: Path, config: dict) -> None:
   """Marks a run as complete, the last thing to be done, and drops what only resuming needs."""
   files.write_json(out_dir / _CONFIG, {**config, "complete": True})
   manifest.remove(out_dir, below=CHECKPOINTS)
-
-
-def write_outcome(out_dir: Path, outcome: Outcome) -> dict:
-  """Writes an experiment's numbers and images.
-
-  Args:
-    out_dir: the run's folder.
-    outcome: what came of the experiment.
-
-  Returns:
-    The summary, as it stands in summary.json.
-  """
-  summary = write_arms(out_dir, outcome)
-  files.write_json(out_dir / "summary.json", summary)
-  return summary
-
-
-def write_arms(out_dir: Path, outcome: Outcome) -> dict:
-  """Writes all of `write_outcome` but summary.json, which it returns."""
-  for name, arm in outcome.arms.items():
-    files.write_npz(out_dir / "recovered" / f"{name}.npz", arm.images)
-    files.write_npz(out_dir / "weights" / f"{name}.npz", arm.arrays)
-  means = {"train_mean": outcome.train_means[0], "train_mean_seeds": outcome.train_means}
-  means |= {"holdout_mean": outcome.holdout_means[0]}
-  means |= {"holdout_mean_seeds": outcome.holdout_means}
-  files.write_npz(out_dir / "recovered" / "targets.npz", means)
-  files.write_npz(out_dir / "splits.npz", outcome.splits)
-  history = {}
-  for name, arm in outcome.arms.items():
-    history[f"{name}/step"] = outcome.steps
-    history |= {f"{name}/{curve}": values for curve, values in arm.history.items()}
-    history[f"{name}/watched"] = arm.frames
-    history |= {f"{name}/{what}": values for what, values in arm.trail.items()}
-  files.write_npz(out_dir / "history.npz", history)
-  write_metrics(out_dir, {name: arm.measures for name, arm in outcome.arms.items()})
-  return summarize(outcome)
-
-
-def write_pose(out_dir: Path, sweep: PoseSweep) -> None:
-  """Writes the sweep over pose as pose.json: the scales, and values for each scale and seed."""
-  values = {
-    "poses": list(sweep.poses),
-    "ncc_centred_to_average": sweep.to_average.tolist(),
-    "ncc_centred_to_photograph": sweep.to_photograph.tolist(),
-  }
-  files.write_json(out_dir / "pose.json", values)
-
-
-def write_metrics(out_dir: Path, arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-  """Writes metrics.csv: one row a measurement, `arm,seed,attack,metric,value`.
-
-  Args:
-    out_dir: the run's folder.
-    arms: {arm: {attack: {metric: values [s]}}}. What is not finite has no row; the seed of
-      `seed_mean` is -1.
-  """
-  rows = ["arm,seed,attack,metric,value"]
-  for arm, attacks in arms.items():
-    for attack, measures in attacks.items():
-      for metric, values in measures.items():
-        rows += [
-          f"{arm},{-1 if attack == 'seed_mean' else seed},{attack},{metric},{float(value):.9g}"
-          for seed, value in enumerate(values)
-          if np.isfinite(value)
-        ]
-  files.write_text(out_dir / "metrics.csv", "\n".join(rows) + "\n")

@@ -12,11 +12,11 @@ import pytest
 import skimage.metrics
 
 from jaxinv.experiments import experiment, outcome
+from jaxinv.experiments.files import write_outcome
 from jaxinv.experiments.groups import Host, run_groups
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.metrics import metric as metrics
 from jaxinv.runs import files
-from jaxinv.runs import folder as results
 from jaxinv.types import Hyper
 
 CLASSES, SHAPE = 5, (13, 11)
@@ -26,7 +26,7 @@ CLASSES, SHAPE = 5, (13, 11)
 def written(found, tmp_path_factory):
   """The files of the lab's run, read again: rows, summary, weights, splits, history."""
   folder = tmp_path_factory.mktemp("run")
-  results.write_outcome(folder, found)
+  write_outcome(folder, found)
   with open(folder / "metrics.csv", newline="") as file:
     rows = list(csv.DictReader(file))
   return SimpleNamespace(
@@ -182,7 +182,7 @@ def test_a_single_seed_that_diverged_is_left_out_of_rows_means_and_the_average_m
   finite[1] = False  # Arm 0, seed 1.
   harmed[0] |= {"finite": finite, "sum/0/0": harmed[0]["weights"][[0, 2]].sum(0)}
   found = outcome.assemble(lab, harmed)
-  summary = results.write_outcome(tmp_path, found)
+  summary = write_outcome(tmp_path, found)
   assert summary["plain"]["diverged"] == [1] and summary["decay"]["diverged"] == []
   assert summary["plain"]["reshape"]["ncc"]["n"] == summary["plain"]["seed_mean"]["ncc"]["n"] == 2
   expected = expected_rows(planted, written, arms=["plain"], seeds=(0, 2))

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from jaxinv.errors import InputError
@@ -250,22 +249,10 @@ def test_a_removal_that_is_cut_short_still_tells_whose_the_rest_is(tmp_path, mon
   assert tree(tmp_path) == {".lock": b""} or tree(tmp_path) == {}
 
 
-def test_a_row_is_a_measurement_and_what_is_not_finite_has_none(tmp_path):
-  values = np.array([0.5, np.nan, 1 / 3])
-  arms = {"a": {"reshape": {"ncc": values}, "seed_mean": {"ncc": np.array([np.inf])}}}
-  results.write_metrics(tmp_path, arms | {"b": {"seed_mean": {"ssim": np.array([-2.0])}}})
-  assert (tmp_path / "metrics.csv").read_text().splitlines() == [
-    "arm,seed,attack,metric,value",
-    "a,0,reshape,ncc,0.5",
-    "a,2,reshape,ncc,0.333333333",
-    "b,-1,seed_mean,ssim,-2",
-  ]
-
-
 def test_the_configuration_describes_flags_versions_device_and_data(planted):
   made = results.configuration("launch.faces", {"steps": 3}, planted)
   assert made["flags"] == {"steps": 3} and made["complete"] is False
-  assert {"python", "jax", "jaxlib", "optax", "flax", "numpy"} <= set(made["versions"])
+  assert {"jaxinv", "python", "jax", "jaxlib", "optax", "flax", "numpy"} <= set(made["versions"])
   assert made["device"]["count"] >= 1 and made["precision"]
   assert made["data"]["examples"] == 40 and made["data"]["image_shape"] == [13, 11]
   json.dumps(made)
@@ -291,3 +278,11 @@ def test_under_the_hands_of_a_process_at_work_nothing_is_removed_or_written(tmp_
   assert (tmp_path / "checkpoints" / "group.npz").read_bytes() == b"hours of work"
   assert (tmp_path / "config.json").read_bytes() == before
   assert results.open_folder(tmp_path, asked, overwrite) is not overwrite
+
+
+def test_a_source_tree_with_changes_is_said_to_have_them(monkeypatch):
+  for changed, dirty in [(" M jaxinv/errors.py", True), ("", False), (None, None)]:
+    answers = {"rev-parse": "abc", "status": changed}
+    monkeypatch.setattr(results, "_git", lambda command, *_, answers=answers: answers[command])
+    made = results.configuration("launch.faces", {}, None)
+    assert made["git_revision"] == "abc" and made["git_dirty"] is dirty

@@ -103,7 +103,7 @@ def test_many_writers_at_once_lose_no_line(tmp_path):
     thread.start()
   for thread in threads:
     thread.join()
-  assert sorted(manifest.read(tmp_path)) == sorted(sum(names, []))
+  assert sorted(manifest.read(tmp_path)) == sorted(name for own in names for name in own)
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):

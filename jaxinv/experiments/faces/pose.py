@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jaxinv.experiments.groups import Host, run_groups
 from jaxinv.experiments.leakage import Look
 from jaxinv.experiments.settings import Settings
 from jaxinv.metrics import images as metrics
+from jaxinv.runs import files
 from jaxinv.types import Dataset
 
 
@@ -99,3 +101,13 @@ def _one_seed(
   scores = metrics.correlations(images, photographs)
   to_photograph = scores[labels[train], jnp.arange(len(train))].mean()
   return to_average, to_photograph, 255 * means
+
+
+def write_pose(out_dir: Path, sweep: PoseSweep) -> None:
+  """Writes the sweep over pose as pose.json: the scales, and values for each scale and seed."""
+  values = {
+    "poses": list(sweep.poses),
+    "ncc_centred_to_average": sweep.to_average.tolist(),
+    "ncc_centred_to_photograph": sweep.to_photograph.tolist(),
+  }
+  files.write_json(out_dir / "pose.json", values)

@@ -8,9 +8,9 @@ from jaxtyping import Float
 
 from jaxinv.experiments.networks import outcome
 from jaxinv.experiments.networks.findings import DeepFound, Inverted, Summary
-from jaxinv.experiments.study.files import plain
 from jaxinv.metrics.stats import Interval
-from jaxinv.runs import files, folder
+from jaxinv.runs import files
+from jaxinv.runs.tables import plain, write_metrics
 
 
 def write(out_dir: Path, found: DeepFound, paired: Mapping[str, Mapping[str, Interval]]) -> Summary:
@@ -25,7 +25,7 @@ def write(out_dir: Path, found: DeepFound, paired: Mapping[str, Mapping[str, Int
     The summary of the arms, as it stands in summary.json.
   """
   measures = outcome.table(found)
-  folder.write_metrics(out_dir, measures)
+  write_metrics(out_dir, measures)
   history = {}
   for name, arm in found.arms.items():
     saved = len(next(iter(arm.variables.values())))

@@ -1,18 +1,15 @@
 """The files that a study writes beside those of every run."""
 
-import csv
-import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from jaxinv.experiments.files import write_arms
 from jaxinv.experiments.outcome import ArmOutcome, summarize
 from jaxinv.experiments.study import controls
 from jaxinv.experiments.study.study import CONTROLS, Answer, PoseStudy, Question
-from jaxinv.runs import files, folder
+from jaxinv.runs import files
+from jaxinv.runs.tables import exact, measurements, plain, write_csv
 from jaxinv.types import Dataset
 
 
@@ -28,7 +25,7 @@ def write_answer(out_dir: Path, question: Question, answer: Answer, dataset: Dat
   Returns:
     The summary, as it stands in summary.json.
   """
-  summary = folder.write_arms(out_dir, answer.outcome)
+  summary = write_arms(out_dir, answer.outcome)
   for name, verdict in answer.verdicts.items():
     summary[name]["verdict"] = plain(verdict._asdict())
   for name, epsilon in answer.epsilons.items():
@@ -58,25 +55,20 @@ def write_cells(out_dir: Path, question: Question, answer: Answer) -> None:
   rows = []
   for cell in question.cells:
     where = [cell.arm.name, cell.base, *(f"{cell.values[key]:g}" for key in keys)]
-    for attack, measures in answer.outcome.arms[cell.arm.name].measures.items():
-      for metric, values in measures.items():
-        rows += [
-          [*where, -1 if attack == "seed_mean" else seed, attack, metric, f"{value:.9g}"]
-          for seed, value in enumerate(values)
-          if np.isfinite(value)
-        ]
+    measures = answer.outcome.arms[cell.arm.name].measures
+    rows += [[*where, *row] for row in measurements(measures)]
   head = ["cell", "arm", *keys, "seed", "attack", "metric", "value"]
-  _write_csv(out_dir / "cells.csv", head, rows)
+  write_csv(out_dir / "cells.csv", head, rows)
 
 
 def write_paired(out_dir: Path, answer: Answer) -> None:
   """Writes paired.csv: each cell's difference from the baseline, with its interval."""
   rows = [
-    [row.arm, row.when, row.attack, row.metric, *map(_number, row.difference)]
+    [row.arm, row.when, row.attack, row.metric, *map(exact, row.difference)]
     for row in answer.rows
     if row.difference.mean is not None
   ]
-  _write_csv(
+  write_csv(
     out_dir / "paired.csv", ["cell", "when", "attack", "metric", "mean", "low", "high", "n"], rows
   )
 
@@ -98,10 +90,10 @@ def _write_controls(out_dir: Path, answer: Answer, dataset: Dataset) -> None:
       aucs = (found.tests[t].by_photograph[place] for t in (f"similarity/{attack}", "lira"))
       where = [name, i, dataset.names[label], int((dataset.labels[:i] == label).sum())]
       counts = [inside, len(members) - inside]
-      rows.append([*where, *counts, attack, *map(_number, (*scores, *aucs))])
+      rows.append([*where, *counts, attack, *map(exact, (*scores, *aucs))])
   head = ["arm", "photograph", "person", "number", "in", "out", "attack"]
   scores = ["shown", "answered", "inversion_auc", "lira_auc"]
-  _write_csv(out_dir / "photographs.csv", [*head, *scores], rows)
+  write_csv(out_dir / "photographs.csv", [*head, *scores], rows)
 
 
 def _logits(arm: ArmOutcome, answer: Answer) -> dict[str, np.ndarray]:
@@ -117,30 +109,3 @@ def _logits(arm: ArmOutcome, answer: Answer) -> dict[str, np.ndarray]:
 def write_pose(out_dir: Path, pose: PoseStudy) -> None:
   """Writes pose.json: the scales, leakage of people by seed, and AUC of photographs."""
   files.write_json(out_dir / "pose.json", plain(pose._asdict()))
-
-
-def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(head)
-  writer.writerows(rows)
-  files.write_text(path, text.getvalue())
-
-
-def _number(value: float | int | np.number | None) -> str:
-  return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
-
-
-def plain(value: Any) -> Any:
-  """A value as JSON can hold it: tuples with names as mappings, what is not finite as null."""
-  if hasattr(value, "_asdict"):
-    return plain(value._asdict())
-  if isinstance(value, Mapping):
-    return {str(key): plain(item) for key, item in value.items()}
-  if isinstance(value, np.ndarray | np.generic):
-    return plain(value.tolist())
-  if isinstance(value, list | tuple):
-    return [plain(item) for item in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value

@@ -1,8 +1,9 @@
-"""The page of the two Gaussians: its figures, and what they show in words made of numbers."""
+"""The page of the two Gaussians: its figures, and the numbers that its template is filled with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,8 +11,10 @@ from jaxtyping import Float, Int
 from jaxinv.experiments.toy import figures
 from jaxinv.experiments.toy.groups import Outcome
 from jaxinv.experiments.toy.toy import FEATURES, Settings
-from jaxinv.runs.figures import save
-from jaxinv.runs.page import Picture, Section, Table, run_section, write_report
+from jaxinv.runs import page
+from jaxinv.runs.figures import save_all
+from jaxinv.runs.tables import number_rows
+from jaxinv.runs.text import count, interval, number, significant
 
 # Errors up to this share of the data's largest value read as "recovered"; only words hang on it.
 _CLOSE = 0.05
@@ -19,8 +22,8 @@ _CLOSE = 0.05
 _MOST_SEEDS = 500
 
 
-class Story(NamedTuple):
-  """All that the page tells of.
+class PageData(NamedTuple):
+  """All that the page is of.
 
   Attributes:
     settings: what was done.
@@ -41,200 +44,88 @@ class Story(NamedTuple):
   labels: Int[np.ndarray, " n"]
 
 
-def write_page(out_dir: Path, story: Story) -> Path:
+def write_page(out_dir: Path, data: PageData) -> Path:
   """Draws both figures and writes report.html.
 
   Args:
     out_dir: the run's folder.
-    story: what to tell.
+    data: what the page is of.
 
   Returns:
     The page's path.
   """
-  sections = [
-    _open_section(story),
-    _numbers_section(story),
-    run_section(story.command, story.config),
-  ]
-  if story.outcome.healthy[: story.settings.kept].any():
-    shown = _draw(out_dir / "figures", story)
-    sections = [_weights_section(story, shown[0]), _recovered_section(story, shown[1]), *sections]
-  title = "Two Gaussians: what a model's weights give away"
-  if len(story.settings.means) != 2:
-    title = f"{len(story.settings.means)} Gaussians: what a model's weights give away"
-  return write_report(out_dir / "report.html", title, _lead(story), sections)
+  settings, arm = data.settings, data.settings.arm
+  shown = np.flatnonzero(data.outcome.healthy[: settings.kept])[:_MOST_SEEDS]
+  values = {
+    **asdict(settings),
+    "optimizer": arm.optimizer,
+    "hyper": arm.hyper,
+    "means": [_point(mean) for mean in settings.means],
+    "num_healthy": int(data.outcome.healthy.sum()),
+    "diverged": data.summary[arm.name]["diverged"],
+    "number_rows": number_rows(data.summary, significant),
+    "config": data.config,
+    "command": data.command,
+    **_recovered(data, shown),
+  }
+  return page.write_page(out_dir / "report.html", __package__, values | _draw(out_dir, data, shown))
 
 
-def _draw(folder: Path, story: Story) -> list[Picture]:
-  settings, outcome = story.settings, story.outcome
-  shown = np.flatnonzero(outcome.healthy[: settings.kept])[:_MOST_SEEDS]
+def _draw(out_dir: Path, data: PageData, shown: Int[np.ndarray, " v"]) -> dict[str, Any]:
+  """The figures of the seeds that are shown; none where all diverged."""
+  if not len(shown):
+    return {"figures": {}}
+  settings, outcome = data.settings, data.outcome
   class_means = np.transpose(settings.means)
-  weights = figures.weights_figure(
-    outcome.weights[shown], class_means, settings.normalize, settings.data_max
-  )
-  recovered = figures.recovered_figure(
-    story.points, story.labels, class_means, outcome.recovered[shown]
-  )
-  seeds = "one seed" if len(shown) == 1 else f"{len(shown)} seeds"
+  drawn = {
+    "weights": figures.weights_figure(
+      outcome.weights[shown], class_means, settings.normalize, settings.data_max
+    ),
+    "recovered": figures.recovered_figure(
+      data.points, data.labels, class_means, outcome.recovered[shown]
+    ),
+  }
+  seeds = count(len(shown), "seed")
   if len(shown) < settings.num_seeds:
     seeds = f"{len(shown)} of {settings.num_seeds} seeds"
-  return [
-    Picture(
-      save(weights, folder / "weights.png"),
-      f"Every weight through training, {seeds}: thin lines are single seeds, thick ones their "
-      "mean. Left as they are; right as whoever scales them sees them, on a logarithmic axis.",
-    ),
-    Picture(
-      save(recovered, folder / "recovered.png"),
-      "The points of the first seed, the true average of each class, and what the weights of each "
-      f"of {seeds} say it is.",
-    ),
-  ]
+  return {"figures": save_all(drawn, out_dir / "figures"), "seeds_shown": seeds}
 
 
-def interval_text(cell: Mapping, digits: int = 4) -> str:
-  """A mean with its interval, for people: `0.0059 (0.0036 to 0.0089)`."""
-  mean = f"{_number(cell['mean'], digits)}"
-  if cell["low"] is None:
-    return mean
-  return f"{mean} ({_number(cell['low'], digits)} to {_number(cell['high'], digits)})"
-
-
-def _number(value: float, digits: int) -> str:
-  """Fixed digits, without a minus before a zero."""
-  return f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def _cells(story: Story, attack: str) -> Mapping:
-  return story.summary[story.settings.arm.name].get(attack, {})
-
-
-def _lead(story: Story) -> list[str]:
-  settings, outcome = story.settings, story.outcome
-  num_classes, num_healthy = len(settings.means), int(outcome.healthy.sum())
-  count = 2 * num_classes
-  scaled = "the smallest is 0 and " if settings.normalize == "min-max" else ""
-  models = "One model" if settings.num_seeds == 1 else f"{settings.num_seeds} models"
-  lead = [
-    f"{models}, each nothing but {count} numbers, learned to tell {num_classes} clouds of points "
-    f"apart. Then we forgot the points, took the {count} numbers, and scaled them so that "
-    f"{scaled}the largest is {settings.data_max:g}, the largest value of the data."
-  ]
-  if num_healthy:
-    error = _cells(story, "reshape")["max_error"]
-    what = "**Out come the average points of the classes**"
-    if error["mean"] > _CLOSE * settings.data_max:
-      what = "**Here the average points of the classes do not come out**"
-    over = "" if num_healthy == 1 else f", mean over {num_healthy} seeds with its 95 % interval"
-    lead.append(
-      f"{what}: the largest error of any coordinate is {interval_text(error)}{over}. The classes' "
-      f"averages are {_places(settings)}, and the points lie around them with a standard deviation "
-      f"of {settings.spread:g}."
-    )
-  diverged = story.summary[settings.arm.name]["diverged"]
-  if diverged:
-    numbers = ", ".join(map(str, diverged))
-    lead.append(f"**Seeds {numbers} diverged** and are in no mean and no figure.")
-  return lead
-
-
-def _places(settings: Settings) -> str:
-  *some, last = (f"({x:g}, {y:g})" for x, y in settings.means)
-  return f"{', '.join(some)} and {last}"
-
-
-def _weights_section(story: Story, picture: Picture) -> Section:
-  settings = story.settings
-  text = [
-    "The model gives each class a score: x times one weight plus y times another. w11 joins x to "
-    "class 1, w12 joins x to class 2, w21 joins y to class 1, and so on. Training starts from "
-    "small random weights, and the gradient moves them at every step **towards the points of the "
-    "class and away from the points of the others**: it is a sum of points, nothing else.",
-    "So the weights of a class are made of points. How large they are only tells how long and how "
-    "fast the model was trained, and an attacker sets that right by scaling: **what counts is "
-    "their ratios**, and the right-hand figure shows whether and when these become the data's.",
-  ]
-  if len(settings.means) == 2:
-    final = story.outcome.final[story.outcome.healthy]
-    sums = np.abs(final.sum(2)).mean(0)
-    text.append(
-      "Two classes that mirror each other have weights that do so too: after "
-      f"{settings.steps} steps w11 + w12 is {sums[0]:.2g} in size and w21 + w22 is {sums[1]:.2g}, "
-      "in the mean over seeds."
-    )
-  return Section("The weights through training", text, [picture])
-
-
-def _recovered_section(story: Story, picture: Picture) -> Section:
-  settings = story.settings
-  healthy = story.outcome.healthy[: settings.kept]
-  recovered = story.outcome.recovered[healthy].mean(0)
-  cells, rows = _cells(story, "model"), []
-  names = iter(figures.weight_names(*settings.shape))
-  for i, feature in enumerate(FEATURES):
-    for k, mean in enumerate(settings.means):
-      rows.append(
-        (
-          f"{next(names)}: {feature} to class {k + 1}",
-          interval_text(cells[f"weight_{feature}{k + 1}"]),
-          _number(float(recovered[i, k]), 3),
-          f"{mean[i]:g}",
-        )
-      )
-  head = ("weight", f"after {settings.steps} steps (95 % interval)", "scaled", "true average")
-  table = Table("Means over seeds.", head, rows)
-  return Section("What is recovered", [_why(settings)], [picture], [table])
-
-
-def _why(settings: Settings) -> str:
-  """Whether the data's own shape helps, said of the means at hand."""
+def _recovered(data: PageData, shown: Int[np.ndarray, " v"]) -> dict[str, Any]:
+  """What came out, and what the means at hand say of it."""
+  settings, table = data.settings, data.summary[data.settings.arm.name]
   middle = np.mean(settings.means, 0)
-  mirrored = np.abs(middle).max() <= 1e-6 * max(settings.data_max, 1e-30)
-  text = (
-    "A class's weights are a sum of its own points less a sum of the others', so they point from "
-    "the others towards the class. "
-  )
-  if settings.arm.optimizer.startswith("adam"):
-    text += (
-      f"But {settings.arm.optimizer} divides each weight's step by the size of its gradients, so "
-      "that the ratios of the weights need not be those of the sum. "
-    )
-  if mirrored:
-    return text + (
-      "Here the classes' averages balance around the origin, so that this is the direction of "
-      "the class's own average. The attacker needs to know no more than how large the data get."
-    )
-  return text + (
-    f"Here the classes' averages do not balance around the origin (their middle is "
-    f"({middle[0]:g}, {middle[1]:g})), so that this need not be the direction of the class's own "
-    "average: what is recovered is what sets the classes apart."
-  )
+  values = {
+    "is_adaptive": settings.arm.optimizer.startswith("adam"),
+    "is_mirrored": np.abs(middle).max() <= 1e-6 * max(settings.data_max, 1e-30),
+    "middle": _point(middle),
+  }
+  if data.outcome.healthy.any():
+    error = table["reshape"]["max_error"]
+    sums = np.abs(data.outcome.final[data.outcome.healthy].sum(2)).mean(0)
+    values |= {"max_error": error, "is_close": error["mean"] <= _CLOSE * settings.data_max}
+    values |= {"sums": sums.tolist()}
+  if len(shown):
+    values["weights"] = _weight_rows(data, table["model"])
+  return values
 
 
-def _open_section(story: Story) -> Section:
-  settings, hyper = story.settings, story.settings.arm.hyper
-  batch = f"{settings.batch_size} points" if settings.batch_size else "all points"
-  text = [
-    "This follows the first experiment of Lab41's article “Uncovering a model's secrets” (2019). "
-    "There the means are (2, 0) and (-2, 0), and after 10,000 steps of gradient descent the "
-    "weights are 5.27, -5.25, 0.01 and 0.01.",
-    "The article gives **neither the spread of the Gaussians, nor the learning rate, nor the "
-    f"loss**. This run used a standard deviation of {settings.spread:g}, "
-    f"{settings.points_per_class} points a class that each seed draws anew, the {settings.loss} "
-    f"loss, {settings.arm.optimizer} at a learning rate of {hyper.learning_rate:g} with {batch} "
-    f"at each of {settings.steps} steps, and initial weights scaled by {hyper.init_scale:g}. "
-    "Other choices move the length of the weights.",
+def _weight_rows(data: PageData, cells: Mapping) -> list[tuple[str, ...]]:
+  """Each weight: its value, what the attacker makes of it, and the truth."""
+  settings = data.settings
+  recovered = data.outcome.recovered[data.outcome.healthy[: settings.kept]].mean(0)
+  names = iter(figures.weight_names(*settings.shape))
+  return [
+    (
+      f"{next(names)}: {feature} to class {k + 1}",
+      interval(cells[f"weight_{feature}{k + 1}"], 4),
+      number(float(recovered[i, k]), 3),
+      f"{mean[i]:g}",
+    )
+    for i, feature in enumerate(FEATURES)
+    for k, mean in enumerate(settings.means)
   ]
-  return Section("What the article leaves open", text)
 
 
-def _numbers_section(story: Story) -> Section:
-  rows = []
-  for attack, metrics in story.summary[story.settings.arm.name].items():
-    if attack != "diverged":
-      for metric, cell in metrics.items():
-        ends = ["" if cell[end] is None else f"{cell[end]:.6g}" for end in ("low", "high")]
-        rows.append((attack, metric, f"{cell['mean']:.6g}", *ends, str(cell["n"])))
-  head = ("attack", "metric", "mean", "low", "high", "seeds")
-  table = Table("Means over seeds, 95 % bootstrap intervals (BCa).", head, rows)
-  return Section("All numbers", tables=[table], folded=True)
+def _point(values: Iterable[float]) -> str:
+  return f"({', '.join(f'{value:g}' for value in values)})"
