@@ -29,12 +29,12 @@ def named(what: str) -> Iterator[None]:
     raise InputError(f"{what}: {error}") from None
 
 
-def choose(kind: str, name: str, known: Mapping[str, Value]) -> Value:
+def choose(kind: str, name: str | Value, known: Mapping[str, Value]) -> Value:
   """What a name stands for, or an error that lists the names there are.
 
   Args:
     kind: what is named, for the message: `loss`.
-    name: the name.
+    name: the name; what is not a string stands for itself.
     known: from each name to what it stands for.
 
   Returns:
@@ -47,6 +47,8 @@ def choose(kind: str, name: str, known: Mapping[str, Value]) -> Value:
     >>> choose("loss", "softmax", {"softmax": 1, "sigmoid": 2})
     1
   """
+  if not isinstance(name, str):
+    return name
   if name not in known:
     raise InputError(f"unknown {kind} '{name}': choose from {', '.join(known)}")
   return known[name]

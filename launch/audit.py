@@ -34,8 +34,8 @@ from jaxinv.auditing.formats.read import read_weights
 from jaxinv.auditing.formats.stored import Stored
 from jaxinv.auditing.sources import LAYOUTS
 from jaxinv.data.folder import load_references
+from jaxinv.ensemble.groups import Stopped
 from jaxinv.errors import InputError, named_object
-from jaxinv.experiments.groups import Stopped
 from jaxinv.runs import files, folder
 
 from . import flags as shared

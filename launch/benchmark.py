@@ -39,7 +39,7 @@ from rich.table import Column, Table
 from jaxinv.ensemble import memory, timing
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
-from jaxinv.experiments import experiment
+from jaxinv.experiments import experiment, planning
 from jaxinv.experiments.benchmark import engines as benchmark
 from jaxinv.experiments.benchmark import figures, torch_peers
 from jaxinv.experiments.benchmark.engines import (
@@ -52,7 +52,7 @@ from jaxinv.experiments.benchmark.engines import (
   Sizes,
   Training,
 )
-from jaxinv.experiments.experiment import Lab
+from jaxinv.experiments.experiment import Experiment
 from jaxinv.experiments.settings import Arm, Settings, used
 from jaxinv.runs import files, folder
 from jaxinv.runs import page as report
@@ -139,7 +139,7 @@ class Cell(NamedTuple):
     return self.batch_size, self.num_seeds
 
 
-Labs = dict[tuple[str, int], Lab]  # By engine and batch size.
+Labs = dict[tuple[str, int], Experiment]  # By engine and batch size.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -252,7 +252,7 @@ def _labs(
     for engine in (PRIMAL, *({GRAM} & set(engines))):
       served = tuple(arm for arm in arms if _serves(engine, arm))
       settings = Settings(served, batch_size=batch, engine=engine, **asked)
-      labs[engine, batch] = experiment.make_lab(settings, dataset)
+      labs[engine, batch] = experiment.make_experiment(settings, dataset)
   return labs
 
 
@@ -266,7 +266,7 @@ def _choose_widths(cells: Sequence[Cell], labs: Labs) -> list[Cell]:
       lab = labs[cell.engine, cell.batch_size]
       lab = lab._replace(settings=dataclasses.replace(lab.settings, width=cell.width))
       bar.working("choosing the widths of groups")
-      most[kind] = experiment.choose_width(lab, cell.arm.optimizer, lab.settings.num_seeds)
+      most[kind] = planning.choose_width(lab, cell.arm.optimizer, lab.settings.num_seeds)
       bar.advance("choosing the widths of groups", 1)
 
   def width(cell: Cell) -> int:
@@ -348,7 +348,7 @@ def _tell(bar: ProgressBar, key: Cell | str) -> None:
     bar.advance("timing", 1)
 
 
-def _limits(lab: Lab) -> dict[str, timing.Work]:
+def _limits(lab: Experiment) -> dict[str, timing.Work]:
   """What shows the machine's limits, to be timed in turns with the cells."""
   size, sizes = min(_BANDWIDTH_BYTES, memory.device_memory() // 8), _sizes(lab)
   products = timing.model_products(sizes.batch, sizes.features, sizes.classes)
@@ -363,7 +363,7 @@ def _machine(
   return {"bandwidth": rates.pop("bandwidth"), "gemm_rate": max(rates.values())}
 
 
-def _sizes(lab: Lab) -> Sizes:
+def _sizes(lab: Experiment) -> Sizes:
   (examples, features), classes = lab.dataset.inputs.shape, lab.dataset.num_classes
   batch = lab.settings.batch_size or examples - FLAGS.holdout * classes
   return Sizes(batch, examples, features, classes)

@@ -27,8 +27,8 @@ from jaxinv.attacks.inversion import INVERSIONS, Inversion
 from jaxinv.data.cifar10 import download_cifar10, load_cifar10
 from jaxinv.data.splits import joined
 from jaxinv.data.synthetic_shapes import synthetic_shapes
+from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
-from jaxinv.experiments.groups import Host
 from jaxinv.experiments.networks import files, outcome, recovery, timing
 from jaxinv.experiments.networks import page as cifar_report
 from jaxinv.experiments.networks import training as deep_groups

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from absl import flags
 
+from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
-from jaxinv.experiments import experiment, outcome
+from jaxinv.experiments import experiment, outcome, planning
 from jaxinv.experiments.faces import page as faces_report
 from jaxinv.experiments.faces import pose
 from jaxinv.experiments.faces.figures import clearest_and_most_varied
 from jaxinv.experiments.files import write_outcome
-from jaxinv.experiments.groups import Host, run_groups
+from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.settings import Settings
 from jaxinv.runs import folder, processes
 from jaxinv.types import Dataset
@@ -106,10 +107,10 @@ def _main(argv: Sequence[str]) -> None:
   dataset = shared.load_dataset(FLAGS)
   people = _people(dataset)
   settings = _settings(watch=people[0])
-  lab = experiment.make_lab(settings, dataset)
+  lab = experiment.make_experiment(settings, dataset)
   sweep = _sweep_settings(settings)
-  groups = experiment.plan(lab, place.count)
-  engines = experiment.describe(lab, groups)
+  groups = planning.plan(lab, place.count)
+  engines = planning.describe(lab, groups)
   config = folder.configuration("launch.faces", shared.values(FLAGS), dataset)
   config |= {"engines": engines}
   out_dir = Path(FLAGS.out_dir)

@@ -20,8 +20,8 @@ from absl import flags
 from jaxinv.data.att import download_att, load_att
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.ensemble import memory
+from jaxinv.ensemble.groups import Stopped
 from jaxinv.errors import InputError
-from jaxinv.experiments.groups import Stopped
 from jaxinv.experiments.settings import ENGINES, Arm, Settings
 from jaxinv.metrics.images import NORMALIZATIONS
 from jaxinv.models.dense import INITIALIZERS

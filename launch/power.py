@@ -18,6 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxinv.attacks.release import RELEASE
+from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment
 from jaxinv.experiments.power.figures import power_figure
@@ -69,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main() -> None:
   settings = _settings()
   dataset = shared.load_dataset(FLAGS)
-  lab = experiment.make_lab(settings, dataset)
+  lab = experiment.make_experiment(settings, dataset)
   config = folder.configuration("launch.power", shared.values(FLAGS), dataset)
   out_dir = Path(FLAGS.out_dir)
   folder.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
   work = settings.steps * settings.num_seeds * len(settings.arms)
   with folder.working_in(out_dir), ProgressBar(work, "run-steps") as bar:
-    power = measure_power(lab, FLAGS.alpha, bar.advance)
+    power = measure_power(lab, FLAGS.alpha, Host(advanced=bar.advance))
     files.write_text(out_dir / "power.csv", to_csv(power))
     figure = save(power_figure(power), out_dir / "figures" / "power.png")
     folder.finish(out_dir, config)

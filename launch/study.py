@@ -21,9 +21,9 @@ from pathlib import Path
 
 from absl import flags
 
+from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
-from jaxinv.experiments import experiment
-from jaxinv.experiments.groups import Host
+from jaxinv.experiments import planning
 from jaxinv.experiments.settings import Arm
 from jaxinv.experiments.study import files, study
 from jaxinv.experiments.study import page as study_report
@@ -147,8 +147,8 @@ def _main(argv: Sequence[str]) -> None:
   poses = _poses(question)
   config = folder.configuration("launch.study", shared.values(FLAGS), dataset)
   out_dir = Path(FLAGS.out_dir)
-  groups = experiment.plan(labs.cells)
-  config["engines"] = experiment.describe(labs.cells, groups)
+  groups = planning.plan(labs.cells)
+  config["engines"] = planning.describe(labs.cells, groups)
   folder.open_folder(out_dir, config, FLAGS.overwrite, (*shared.FREE, *_READING))
   work = study.run_steps(question)
   if poses:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
-from jaxinv.experiments.groups import Host
 from jaxinv.experiments.outcome import summarize_arm
 from jaxinv.experiments.settings import Arm
 from jaxinv.experiments.toy import groups

@@ -24,8 +24,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from helpers import plant  # noqa: E402
-from jaxinv.experiments import experiment, outcome  # noqa: E402
-from jaxinv.experiments.groups import Host, run_groups  # noqa: E402
+from jaxinv.ensemble.groups import Host  # noqa: E402
+from jaxinv.experiments import experiment, outcome, planning  # noqa: E402
+from jaxinv.experiments.groups import run_groups  # noqa: E402
 from jaxinv.experiments.settings import Arm, Settings  # noqa: E402
 from jaxinv.types import Dataset, Hyper  # noqa: E402
 
@@ -47,7 +48,7 @@ def make_planted():
 
 
 @pytest.fixture(scope="session")
-def lab(planted) -> experiment.Lab:
+def lab(planted) -> experiment.Experiment:
   """Three arms of one optimiser, the last of which diverges, in groups of 4, 4 and 1 runs."""
   arms = (
     Arm("plain", "sgd", Hyper(learning_rate=0.5)),
@@ -55,13 +56,13 @@ def lab(planted) -> experiment.Lab:
     Arm("wild", "sgd", Hyper(learning_rate=1e38, weight_decay=1.0)),
   )
   settings = Settings(arms, num_seeds=3, steps=6, batch_size=8, width=4, record_every=2, watch=1)
-  return experiment.make_lab(settings, planted)
+  return experiment.make_experiment(settings, planted)
 
 
 @pytest.fixture(scope="session")
 def trained(lab) -> list[dict[str, np.ndarray]]:
   """What is kept of the lab's groups, trained without interruption. Not to be changed."""
-  return run_groups(lab, experiment.plan(lab), None, Host())
+  return run_groups(lab, planning.plan(lab), None, Host())
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from jaxinv.errors import InputError
+from jaxinv.models.params import flatten
 from jaxinv.types import Dataset
+
+
+def flat(result) -> dict[str, np.ndarray]:
+  """What is kept of a group, by names with slashes."""
+  return flatten({name: part for name, part in result._asdict().items() if not _is_empty(part)})
+
+
+def _is_empty(part) -> bool:
+  return isinstance(part, dict) and not part
 
 
 def plant(num_classes=5, per_class=8, shape=(13, 11), noise=0.04, seed=0) -> Dataset:

@@ -1,1 +1,5 @@
-"""Many models at once: mapping, programs, seeds, memory, timing."""
+"""Many models at once: mapping, programs, groups, seeds, memory, timing."""
+
+from jaxinv.ensemble.sweep import Ensemble, train
+
+__all__ = ["Ensemble", "train"]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxinv.types import AnyHyper, Data, Snapshot, TrainState
+from jaxinv.types import AnyHyper, Data, Snapshot, Trained, TrainState
 
 Run = TypeVar("Run")  # Whatever names a run.
 
@@ -22,6 +22,12 @@ SHARED_DATA = Data(inputs=None, labels=None, train=0, holdout=0, keep=0, gram=No
 OWN_DATA = Data(inputs=0, labels=None, train=None, holdout=None)
 STATE_AXES = TrainState(params=0, opt_state=0, step=None, key=0, order=0, collections=0)
 SNAPSHOT_AXES = Snapshot(params=0, step=None)
+
+
+def trained_axes(data_axes: Data, group: Trained) -> Trained:
+  """Which leaves of a group of trained models have an axis of runs."""
+  hyper = None if group.hyper is None else 0
+  return Trained(0, STATE_AXES, data_axes, hyper, group.earlier and SNAPSHOT_AXES)
 
 
 def in_blocks(function: Callable[..., Any], in_axes: Any, out_axes: Any, size: int):

@@ -15,7 +15,9 @@ from jaxtyping import Array, Key
 
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.mapping import SHARED_DATA, STATE_AXES, in_blocks, in_turn, over_devices
-from jaxinv.training.trainer import Trainer, run
+from jaxinv.ensemble.seeds import train_keys
+from jaxinv.training.trainer import Trainer
+from jaxinv.training.trainer import run as run_steps
 from jaxinv.types import AnyHyper, Data, Record, TrainState
 
 # On a CPU the states of the runs that step side by side should about fit a core's own cache:
@@ -96,7 +98,7 @@ def make_program(
 
     def one(state, hyper, data):
       # The steps' losses are not looked at, and so not computed.
-      state, _ = run(trainer, state, hyper, data, num_steps)
+      state, _ = run_steps(trainer, state, hyper, data, num_steps)
       return state, trainer.evaluate(state, data)
 
     side_by_side = jax.vmap(one, in_axes=axes, out_axes=ends)
@@ -144,11 +146,60 @@ def chunk_lengths(num_steps: int, record_every: int, done: int = 0) -> Iterator[
     done += length
 
 
+def prepare(
+  root_seed: int, seeds: Sequence[int], hypers: Sequence[AnyHyper], data: Data, data_axes: Data
+) -> tuple[Key[Array, " s"], AnyHyper, Data]:
+  """Keys, hyperparameters and data of a group, laid out over the devices.
+
+  Args:
+    root_seed: with a seed's number, decides all of its randomness.
+    seeds: the group's seeds, padding counted in.
+    hypers: the hyperparameters of each run.
+    data: the group's data.
+    data_axes: which leaves of the data have an axis of runs.
+
+  Returns:
+    What `start_group` takes.
+  """
+  width = len(seeds)
+  keys, stacked = train_keys(root_seed, seeds), mapping.stack_hypers(hypers)
+  keys, stacked = (mapping.shard(x, 0, width) for x in (keys, stacked))
+  return keys, stacked, mapping.shard(data, data_axes, width)
+
+
 def start_group(program: Program, keys: Key[Array, " s"], hypers: AnyHyper, data: Data) -> Progress:
   """Initial states of a group, and the record before the first step."""
   states = program.init(keys, hypers, data)
   record = jax.device_get(program.evaluate(states, data))
   return Progress(states, jax.tree.map(lambda x: x[None], record))
+
+
+def place_group(progress: Progress, width: int) -> Progress:
+  """A group's progress that a checkpoint held, laid out over the devices."""
+  return progress._replace(states=mapping.shard(progress.states, STATE_AXES, width))
+
+
+def advance_group(
+  program: Program, progress: Progress, hypers: AnyHyper, data: Data, length: int
+) -> Progress:
+  """Takes a group one chunk further.
+
+  Args:
+    program: the compiled engine.
+    progress: where the group stands; its states' memory is given up.
+    hypers: hyperparameters, each leaf [s].
+    data: the group's data.
+    length: steps of the chunk.
+
+  Returns:
+    The progress, with a record more.
+  """
+  states, record = program.advance(progress.states, hypers, data, num_steps=length)
+  record = jax.device_get(record)
+  history = jax.tree.map(
+    lambda past, new: np.concatenate([past, new[None]]), progress.history, record
+  )
+  return Progress(states, history)
 
 
 def train_group(
@@ -158,30 +209,10 @@ def train_group(
   data: Data,
   num_steps: int,
   record_every: int,
-  look: Callable[[Progress, int], None] = lambda progress, length: None,
 ) -> Progress:
-  """Trains a group to the end, from wherever it stands.
-
-  Args:
-    program: the compiled engine.
-    progress: where the group stands; its states' memory is given up.
-    hypers: hyperparameters, each leaf [s].
-    data: the group's data.
-    num_steps: total number of steps, those already taken counted in.
-    record_every: steps from one record to the next.
-    look: called after each chunk with the progress and the chunk's length; may raise to stop.
-
-  Returns:
-    The progress at the end.
-  """
+  """Trains a group to the end of `num_steps`, from wherever it stands; see `advance_group`."""
   for length in chunk_lengths(num_steps, record_every, int(progress.states.step)):
-    states, record = program.advance(progress.states, hypers, data, num_steps=length)
-    record = jax.device_get(record)
-    history = jax.tree.map(
-      lambda past, new: np.concatenate([past, new[None]]), progress.history, record
-    )
-    progress = Progress(states, history)
-    look(progress, length)
+    progress = advance_group(program, progress, hypers, data, length)
   return progress
 
 

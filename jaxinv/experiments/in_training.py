@@ -2,102 +2,90 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxinv.data import splits
-from jaxinv.ensemble import mapping
+from jaxinv.ensemble.mapping import in_turn, over_devices, trained_axes
 from jaxinv.ensemble.program import Program
-from jaxinv.experiments.leakage import SNAPSHOT_AXES, Look, accuracies, released
+from jaxinv.experiments.leakage import EvalConfig, accuracies, released
 from jaxinv.metrics import images
 from jaxinv.models.params import dense_logits
-from jaxinv.training.projection import (
-  Projection,
-  correlate,
-  project_difference,
-)
+from jaxinv.training.projection import Projection, correlate, project_difference
 from jaxinv.training.trainer import Trainer
-from jaxinv.types import Data, Hyper, Params, Snapshot, TrainState
-
-# Attacks whose images are linear in the weights: correlations with them need no image.
-LINEAR = ("reshape", "class_centred", "init_diff", "update_ratio")
+from jaxinv.types import Release, Trained
 
 
-def glance(
-  trainer: Trainer,
-  look: Look,
-  first: Params,
-  state: TrainState,
-  data: Data,
-  hyper: Hyper | None = None,
-  earlier: Snapshot | None = None,
-) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
+def measure_in_training(
+  trainer: Trainer, config: EvalConfig, model: Trained
+) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
   """Measures a model in training: what is quick to measure, without making any image.
 
-  Takes the arguments of `examine`; the attacks looked with are of `LINEAR`.
+  Args:
+    trainer: the engine that trains it.
+    config: as for `examine`; its attacks have a projection, see `Attack.project`.
+    model: the model.
 
   Returns:
     Measures by attack, by name: `ncc_centred`, `identification` and `excess`, the same numbers as
-    of `examine` up to rounding, and the accuracies of altered releases; and `identified/ATTACK`.
+    of `examine` up to rounding, and the accuracies of altered releases; and `identified` by attack.
   """
-  release = released(trainer, look, first, state, data, hyper, earlier) if look.altered else None
-  projections = _projections(trainer, look, first, state, data, earlier, release)
+  release = released(trainer, config, model) if config.altered else None
+  data = model.data
   train, held = (
-    splits.class_shares(data.labels, index, look.num_classes)
+    splits.class_shares(data.labels, index, config.num_classes)
     for index in (data.train, data.holdout)
   )
   measures: dict[str, dict[str, Array]] = {}
-  details = {}
-  for attack, seen in projections.items():
+  details: dict[str, Any] = {"identified": {}} if config.holdout else {}
+  for attack, seen in _projections(trainer, config, model, release).items():
     centred = jnp.diagonal(correlate(seen, train - train.mean(0, keepdims=True), data))
     measures[attack] = {"ncc_centred": centred.mean()}
-    if look.holdout:
+    if config.holdout:
       scores = correlate(seen, held - held.mean(0, keepdims=True), data)
-      details[f"identified/{attack}"] = images.own_is_largest(scores)
-      measures[attack]["identification"] = details[f"identified/{attack}"].mean(dtype=float)
+      found = images.own_is_largest(scores)
+      details["identified"][attack] = found
+      measures[attack]["identification"] = found.mean(dtype=float)
       similarity, other = (jnp.diagonal(correlate(seen, x, data)).mean() for x in (train, held))
       measures[attack]["excess"] = similarity - other
-  if look.altered:
-    logits = dense_logits(release.params, data.inputs, look.num_classes)
+  if release is not None:
+    logits = dense_logits(release.params, data.inputs, config.num_classes)
     measures["model"] = accuracies(logits, data)
   return measures, details
 
 
-def _projections(trainer, look, first, state, data, earlier, release) -> dict[str, Projection]:
-  """What each attack of `look` recovers, as the examples see it."""
+def _projections(
+  trainer: Trainer, config: EvalConfig, model: Trained, release: Release | None
+) -> dict[str, Projection]:
+  """What each attack recovers, as the examples see it."""
   if release is not None:
-    now, start, before = release.params, release.init_params, release.previous_params
-    of = partial(project_difference, num_classes=look.num_classes, data=data)
+    of = partial(project_difference, num_classes=config.num_classes, data=model.data)
   else:
-    now, start, before = state.params, first, earlier and earlier.params
-    of = partial(trainer.project, data=data)
-  plain = of(now, None)
-  makers = {
-    "reshape": lambda: plain,
-    "class_centred": lambda: plain.less_class_mean(),
-    "init_diff": lambda: of(now, start),
-    "update_ratio": lambda: of(now, before).over_bias(),
-  }
-  return {attack: makers[attack]() for attack in look.attacks}
+    of = partial(trainer.project, data=model.data)
+    earlier = model.earlier and model.earlier.params
+    release = Release(model.state.params, model.first, previous_params=earlier)
+  return {attack.name: attack.project(of, release) for attack in config.attacks}
 
 
-def glance_group(program: Program, look: Look) -> Callable[..., tuple[dict, dict]]:
-  """Compiles `glance` for a group, one model after another.
+def measure_group_in_training(
+  program: Program, config: EvalConfig
+) -> Callable[[Trained], tuple[dict, dict]]:
+  """Compiles `measure_in_training` for a group, one model after another.
 
   Args:
     program: the engine that trains the group.
-    look: its attacks are of `LINEAR`.
+    config: its attacks have a projection.
 
   Returns:
-    (firsts, states, data, hypers, earlier) -> what `glance` returns, with a leading axis s.
+    A function of the group; what it returns has a leading axis s.
   """
+  one = partial(measure_in_training, program.trainer, config)
 
-  def look_at(firsts, states, data, hypers, earlier=None):
-    axes = (0, mapping.STATE_AXES, program.data_axes, 0, earlier and SNAPSHOT_AXES)
-    one = partial(glance, program.trainer, look)
-    all_in_turn = mapping.over_devices(mapping.in_turn(one, axes), axes, 0, program.devices)
-    return all_in_turn(firsts, states, data, hypers, earlier)
+  def measure(group):
+    axes = (trained_axes(program.data_axes, group),)
+    return over_devices(in_turn(one, axes), axes, 0, program.devices)(group)
 
-  return jax.jit(look_at)
+  return jax.jit(measure)

@@ -2,54 +2,61 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxinv.attacks.attack import recover
+from jaxinv.attacks import DEFAULT as DEFAULT_ATTACKS
+from jaxinv.attacks import Attack, recover, seed_mean
 from jaxinv.attacks.release import defend
 from jaxinv.data import splits
-from jaxinv.ensemble import mapping
+from jaxinv.ensemble.mapping import STATE_AXES, fetch_run, over_devices, run_at, trained_axes
 from jaxinv.ensemble.program import Program
-from jaxinv.metrics import images as metrics
-from jaxinv.metrics.metric import Targets
-from jaxinv.metrics.metric import measure as measure_images
+from jaxinv.metrics.images import correlations, identified
+from jaxinv.metrics.metric import DEFAULT as DEFAULT_METRICS
+from jaxinv.metrics.metric import Metric, Targets, measure
 from jaxinv.models.params import class_weights, dense_logits, output_bias, weight_movement
 from jaxinv.training.trainer import Trainer
-from jaxinv.types import Data, Hyper, Params, Release, Snapshot, Stream, TrainState
-
-# The attacks on a single model that every experiment makes; `seed_mean` needs many models, see
-# `measure_seed_mean`.
-SINGLE = ("reshape", "init_diff")
-SNAPSHOT_AXES = Snapshot(params=0, step=None)
+from jaxinv.types import Data, Params, Release, Stream, Trained
 
 
-class Look(NamedTuple):
+class EvalConfig(NamedTuple):
   """How recovered images are made and compared. Static.
 
   Attributes:
-    image_shape: (h, w) in pixels.
+    image_shape: (h, w) in pixels, or (h, w, c).
     num_classes: number of classes, k.
     holdout: whether there are held-out examples to compare with.
     normalize: a name in `metrics.images.NORMALIZATIONS`.
     largest: the largest value of the data, in 0..255.
-    attacks: names in `attacks.ALL` that need one model; `update_ratio` needs a snapshot.
-    altered: whether releases may differ from what was trained, see `defences`: the accuracies are
-      then measured of the release.
+    attacks: those on one model.
+    metrics: measures of their images.
+    altered: whether releases may differ from what was trained, see `attacks.release`: the
+      accuracies are then measured of the release.
     photographs: whether to compare recovered images with every single example too, and to keep
       the logits.
   """
 
-  image_shape: tuple[int, int]
+  image_shape: tuple[int, ...]
   num_classes: int
   holdout: bool
   normalize: str = "min-max"
   largest: float = 255.0
-  attacks: tuple[str, ...] = SINGLE
+  attacks: tuple[Attack, ...] = DEFAULT_ATTACKS
+  metrics: tuple[Metric, ...] = DEFAULT_METRICS
   altered: bool = False
   photographs: bool = False
+
+  def recover(self, attack: Attack, release: Release) -> Float[Array, "k h w *c"]:
+    """An attack's images, normalised."""
+    return recover(attack, release, self.image_shape, self.normalize, self.largest)
+
+  def compare(self, images: Array, train_mean: Array, holdout_mean: Array) -> dict[str, Array]:
+    """The metrics of one model's images."""
+    targets = Targets(train_mean, holdout_mean if self.holdout else None)
+    return measure(images, targets, self.metrics)
 
 
 class Findings(NamedTuple):
@@ -64,126 +71,100 @@ class Findings(NamedTuple):
     params: all parameters.
     init_params: all initial parameters.
     extras: what else its engine knows of it, by name.
-    details: measures that are more than a number, by name: `identified/ATTACK` [k], and where
-      photographs are looked at `logits` [n, k] and `similarity/ATTACK` [n].
+    details: measures that are more than a number: `identified` by attack [k], and where photographs
+      are looked at `logits` [n, k] and `similarity` by attack [n].
   """
 
   weights: Float[Array, "k p"]
   init_weights: Float[Array, "k p"]
   bias: Float[Array, " k"]
-  images: dict[str, Float[Array, "k h w"]]
+  images: dict[str, Float[Array, "k h w *c"]]
   measures: dict[str, dict[str, Float[Array, ""]]]
   params: Params
   init_params: Params
   extras: dict[str, Array]
-  details: dict[str, Array]
+  details: dict[str, Any]
 
 
-def released(
-  trainer: Trainer,
-  look: Look,
-  first: Params,
-  state: TrainState,
-  data: Data,
-  hyper: Hyper | None = None,
-  earlier: Snapshot | None = None,
-) -> Release:
+def released(trainer: Trainer, config: EvalConfig, model: Trained) -> Release:
   """What an attacker holds of a trained model, after what its owner does to hide things.
 
   Args:
     trainer: the engine that trained it.
-    look: says whether releases are altered.
-    first: the `params` of its state before the first step.
-    state: its state.
-    data: examples.
-    hyper: its hyperparameters; not needed where releases are not altered.
-    earlier: the model as it was released before, where the attacker has that too.
+    config: says whether releases are altered.
+    model: the model.
 
   Returns:
     The release.
   """
-  release = trainer.release(first, state, data, earlier)
-  if not look.altered:
+  release = trainer.release(model.first, model.state, model.data, model.earlier)
+  if not config.altered:
     return release
-  stream = Stream.RELEASE_NOISE.of(state.key)
-  params = defend(release.params, hyper, jax.random.fold_in(stream, state.step))
-  previous = earlier and defend(
-    release.previous_params, hyper, jax.random.fold_in(stream, earlier.step)
-  )
+  stream = Stream.RELEASE_NOISE.of(model.state.key)
+
+  def alter(params, step):
+    return defend(params, model.hyper, jax.random.fold_in(stream, step))
+
+  params = alter(release.params, model.state.step)
+  previous = model.earlier and alter(release.previous_params, model.earlier.step)
   return release._replace(params=params, previous_params=previous)
 
 
-def examine(
-  trainer: Trainer,
-  look: Look,
-  first: Params,
-  state: TrainState,
-  data: Data,
-  hyper: Hyper | None = None,
-  earlier: Snapshot | None = None,
-) -> Findings:
+def examine(trainer: Trainer, config: EvalConfig, model: Trained) -> Findings:
   """Attacks one trained model and measures what comes out.
 
   Args:
     trainer: the engine that trained it.
-    look: how images are made and compared.
-    first: the `params` of its state before the first step.
-    state: its state.
-    data: examples, and the split it was trained on.
-    hyper: its hyperparameters; not needed where releases are not altered.
-    earlier: the model as it was released before, for `update_ratio`.
+    config: how images are made and compared.
+    model: the model.
 
   Returns:
     The findings.
   """
-  release = released(trainer, look, first, state, data, hyper, earlier)
+  release, data = released(trainer, config, model), model.data
   params, init_params = release.params, release.init_params
-  images = {
-    attack: recover(attack, release, look.image_shape, look.normalize, look.largest)
-    for attack in look.attacks
-  }
-  measures, details = _compare(look, images, data)
+  images = {attack.name: config.recover(attack, release) for attack in config.attacks}
+  measures, details = _compare(config, images, data)
   measures |= {"model": {"weight_movement": weight_movement(params, init_params)}}
   num_features = data.inputs.shape[-1]
-  if look.altered or look.photographs:
-    logits = dense_logits(params, data.inputs, look.num_classes)
-    if look.altered:
+  if config.altered or config.photographs:
+    logits = dense_logits(params, data.inputs, config.num_classes)
+    if config.altered:
       measures["model"] |= accuracies(logits, data)
-    if look.photographs:
+    if config.photographs:
       details["logits"] = logits
   return Findings(
-    weights=class_weights(params, num_features, look.num_classes),
-    init_weights=class_weights(init_params, num_features, look.num_classes),
-    bias=output_bias(params, look.num_classes),
+    weights=class_weights(params, num_features, config.num_classes),
+    init_weights=class_weights(init_params, num_features, config.num_classes),
+    bias=output_bias(params, config.num_classes),
     images=images,
     measures=measures,
     params=params,
     init_params=init_params,
-    extras=trainer.extras(state) | _earlier_arrays(look, release, num_features),
+    extras=trainer.extras(model.state) | _earlier_arrays(config, release, num_features),
     details=details,
   )
 
 
-def _compare(look: Look, images: dict[str, Float[Array, "k h w"]], data: Data):
+def _compare(config: EvalConfig, images: dict[str, Float[Array, "k h w *c"]], data: Data):
   """Measures of recovered images by attack, and those that are more than a number."""
-  train_mean, holdout_mean = class_images(look, data)
+  train_mean, holdout_mean = class_images(config, data)
   # Less what is the same for all models: their own training mean would tell who is in it.
   photographs = data.inputs - data.inputs.mean(0, keepdims=True)
 
-  def measure(recovered):
-    values = measure_images(recovered, Targets(train_mean, holdout_mean if look.holdout else None))
-    more = {}
-    if look.holdout:
-      more["identified"] = metrics.identified(recovered, holdout_mean)
-    if look.photographs:
-      scores = metrics.correlations(recovered, photographs.reshape(-1, *look.image_shape))
+  def compare(recovered):
+    values, more = config.compare(recovered, train_mean, holdout_mean), {}
+    if config.holdout:
+      more["identified"] = identified(recovered, holdout_mean)
+    if config.photographs:
+      scores = correlations(recovered, photographs.reshape(-1, *config.image_shape))
       more["similarity"] = jnp.take_along_axis(scores, data.labels[None], 0)[0]
     return values, more
 
   # In a loop, whose input is whole: else XLA on CPUs makes the images anew for each measure.
-  values, more = jax.lax.map(measure, jnp.stack(list(images.values())))
+  values, more = jax.lax.map(compare, jnp.stack(list(images.values())))
   by_attack = {attack: {k: v[i] for k, v in values.items()} for i, attack in enumerate(images)}
-  details = {f"{k}/{attack}": v[i] for k, v in more.items() for i, attack in enumerate(images)}
+  details = {k: {attack: v[i] for i, attack in enumerate(images)} for k, v in more.items()}
   return by_attack, details
 
 
@@ -196,36 +177,29 @@ def accuracies(logits: Float[Array, "n k"], data: Data) -> dict[str, Float[Array
   }
 
 
-def _earlier_arrays(look: Look, release: Release, num_features: int) -> dict[str, Array]:
+def _earlier_arrays(config: EvalConfig, release: Release, num_features: int) -> dict[str, Array]:
   """The weights and bias of the earlier release, to be kept beside the others."""
   if release.previous_params is None:
     return {}
   return {
-    "previous_weights": class_weights(release.previous_params, num_features, look.num_classes),
-    "previous_bias": output_bias(release.previous_params, look.num_classes),
+    "previous_weights": class_weights(release.previous_params, num_features, config.num_classes),
+    "previous_bias": output_bias(release.previous_params, config.num_classes),
   }
 
 
-def examine_one(program: Program, look: Look) -> Callable[..., Findings]:
+def examine_one(program: Program, config: EvalConfig) -> Callable[..., Findings]:
   """Compiles `examine` for one run of a group.
 
   Args:
     program: the engine that trained the group.
-    look: how images are made and compared.
+    config: how images are made and compared.
 
   Returns:
-    (firsts, states, data, i, hypers, earlier) -> findings of the i-th run; `firsts` from the
-    program itself, for another program's initial values may differ in their last bits. The last
-    two may be left out where `examine` does not need them.
+    (group, i) -> findings of the i-th run; the group's `first` from the program itself, for
+    another program's initial values may differ in their last bits.
   """
-  one = jax.jit(partial(examine, program.trainer, look))
-  axes = (0, mapping.STATE_AXES, program.data_axes, 0, SNAPSHOT_AXES)
-
-  def examine_run(firsts, states, data, i, hypers=None, earlier=None):
-    mine = axes if earlier else (*axes[:-1], None)
-    return one(*mapping.fetch_run(mine, (firsts, states, data, hypers, earlier), i))
-
-  return examine_run
+  one = jax.jit(partial(examine, program.trainer, config))
+  return lambda group, i: one(fetch_run(trained_axes(program.data_axes, group), group, i))
 
 
 class Measured(NamedTuple):
@@ -239,86 +213,86 @@ class Measured(NamedTuple):
 
   measures: dict[str, dict[str, Float[Array, " s"]]]
   sums: Float[Array, "d j k p"]
-  details: dict[str, Float[Array, "s ..."] | Bool[Array, "s ..."]]
+  details: dict[str, Any]
 
 
-def measure_group(program: Program, look: Look, places: int) -> Callable[..., Measured]:
+def measure_group(program: Program, config: EvalConfig, places: int) -> Callable[..., Measured]:
   """Compiles the measures of `examine` for a group: one model at a time, to bound the memory.
 
   Args:
     program: the engine that trained the group.
-    look: how images are made and compared.
+    config: how images are made and compared.
     places: how many sums of weights there are, j.
 
   Returns:
-    (firsts, states, data, place [s], healthy [s], hypers, earlier) -> measures, and the sums of
-    the class weights: a healthy model's are added at its place. The last two may be left out where
-    `examine` does not need them.
+    (group, place [s], healthy [s]) -> measures, and the sums of the class weights: a healthy
+    model's are added at its place.
   """
 
-  def measure(firsts, states, data, place, healthy, hypers=None, earlier=None):
-    axes = (0, mapping.STATE_AXES, program.data_axes, 0, 0, 0, earlier and SNAPSHOT_AXES)
-    group = (firsts, states, data, place, healthy, hypers, earlier)
+  def measure_all(group, place, healthy):
+    axes = (trained_axes(program.data_axes, group), 0, 0)
 
-    def one_device(*group):
+    def one_device(*parts):
       def one(sums, i):
-        *model, place, healthy, hyper, before = mapping.run_at(axes, group, i)
-        found = examine(program.trainer, look, *model, hyper, before)
+        model, place, healthy = run_at(axes, parts, i)
+        found = examine(program.trainer, config, model)
         sums = sums.at[place].add(jnp.where(healthy, found.weights, 0.0))
         return sums, (found.measures, found.details)
 
-      num_features, num_runs = group[2].inputs.shape[-1], group[3].shape[0]
-      nothing = jnp.zeros((places, look.num_classes, num_features), group[2].inputs.dtype)
+      inputs, num_runs = parts[0].data.inputs, parts[1].shape[0]
+      nothing = jnp.zeros((places, config.num_classes, inputs.shape[-1]), inputs.dtype)
       sums, (measures, details) = jax.lax.scan(one, nothing, jnp.arange(num_runs))
       return Measured(measures, sums[None], details)
 
-    return mapping.over_devices(one_device, axes, 0, program.devices)(*group)
+    return over_devices(one_device, axes, 0, program.devices)(group, place, healthy)
 
-  return jax.jit(measure)
+  return jax.jit(measure_all)
 
 
-def watch_one(program: Program, look: Look) -> Callable[..., Float[Array, " p"]]:
+def watch_one(program: Program, config: EvalConfig) -> Callable[..., Float[Array, " p"]]:
   """Compiles a look at one class's weights of one run of a group.
 
   Args:
     program: the engine that trains the group.
-    look: how many classes there are.
+    config: how many classes there are.
 
   Returns:
-    (states, data, i, class) -> the weights of the i-th run.
+    (group, i, class) -> the weights of the i-th run.
   """
 
   @jax.jit
   def watch(state, data, chosen):
     params = program.trainer.params(state, data)
-    return class_weights(params, data.inputs.shape[-1], look.num_classes)[chosen]
+    return class_weights(params, data.inputs.shape[-1], config.num_classes)[chosen]
 
-  axes = (mapping.STATE_AXES, program.data_axes)
-  return lambda states, data, i, chosen: watch(*mapping.fetch_run(axes, (states, data), i), chosen)
+  axes = (STATE_AXES, program.data_axes)
+  return lambda group, i, chosen: watch(*fetch_run(axes, (group.state, group.data), i), chosen)
 
 
-@partial(jax.jit, static_argnames="look")
-def class_images(look: Look, data: Data) -> tuple[Float[Array, "k h w"], Float[Array, "k h w"]]:
+@partial(jax.jit, static_argnames="config")
+def class_images(
+  config: EvalConfig, data: Data
+) -> tuple[Float[Array, "k h w *c"], Float[Array, "k h w *c"]]:
   """Mean training and mean held-out image of each class, in 0..255."""
   shares = [
-    splits.class_shares(data.labels, index, look.num_classes)
+    splits.class_shares(data.labels, index, config.num_classes)
     for index in (data.train, data.holdout)
   ]
-  images = (255 * (jnp.concatenate(shares) @ data.inputs)).reshape(-1, *look.image_shape)
-  return images[: look.num_classes], images[look.num_classes :]
+  images = (255 * (jnp.concatenate(shares) @ data.inputs)).reshape(-1, *config.image_shape)
+  return images[: config.num_classes], images[config.num_classes :]
 
 
-@partial(jax.jit, static_argnames="look")
+@partial(jax.jit, static_argnames="config")
 def measure_seed_mean(
-  look: Look,
+  config: EvalConfig,
   mean_weights: Float[Array, "k p"],
   data: Data,
   healthy: Bool[Array, " s"],
-) -> tuple[Float[Array, "k h w"], dict[str, Float[Array, ""]]]:
+) -> tuple[Float[Array, "k h w *c"], dict[str, Float[Array, ""]]]:
   """The attack on several models' average, compared with the average of their class means.
 
   Args:
-    look: how images are made and compared.
+    config: how images are made and compared.
     mean_weights: the class weights averaged over the seeds that count.
     data: examples, and a split for each seed (`train` [s, m]).
     healthy: which seeds count.
@@ -327,29 +301,29 @@ def measure_seed_mean(
     The recovered images in 0..255, and the measures by name.
   """
   means = [
-    _mean_over_splits(look, data.inputs, data.labels, index, healthy)
+    _mean_over_splits(config, data.inputs, data.labels, index, healthy)
     for index in (data.train, data.holdout)
   ]
   # The attack on the mean itself: averaging comes before the reshaping, and both are linear.
   release = Release(params=None, peers={"kernel": mean_weights.T[None]})
-  images = recover("seed_mean", release, look.image_shape, look.normalize, look.largest)
-  return images, measure_images(images, Targets(means[0], means[1] if look.holdout else None))
+  images = config.recover(seed_mean, release)
+  return images, config.compare(images, *means)
 
 
 def _mean_over_splits(
-  look: Look,
+  config: EvalConfig,
   inputs: Float[Array, "n p"],
   labels: Int[Array, " n"],
   index: Int[Array, "s _"],
   healthy: Bool[Array, " s"],
-) -> Float[Array, "k h w"]:
+) -> Float[Array, "k h w *c"]:
   """Class means of each seed's split, averaged over the seeds that count; in 0..255."""
 
   # One seed at a time: all of their shares together would be as large as a data set each.
   def add(total, seed):
     chosen, counts = seed
-    return total + counts * splits.class_shares(labels, chosen, look.num_classes), None
+    return total + counts * splits.class_shares(labels, chosen, config.num_classes), None
 
-  start = jnp.zeros((look.num_classes, len(labels)))
+  start = jnp.zeros((config.num_classes, len(labels)))
   total, _ = jax.lax.scan(add, start, (index, healthy.astype(start.dtype)))
-  return 255 * (total / healthy.sum() @ inputs).reshape(-1, *look.image_shape)
+  return 255 * (total / healthy.sum() @ inputs).reshape(-1, *config.image_shape)

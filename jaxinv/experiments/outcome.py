@@ -8,14 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinv.ensemble import mapping
+from jaxinv.attacks import DEFAULT, Attack, seed_mean
+from jaxinv.ensemble.groups import Host
+from jaxinv.ensemble.mapping import SHARED_DATA, run_at
 from jaxinv.ensemble.program import chunk_lengths
 from jaxinv.experiments import leakage
-from jaxinv.experiments.experiment import Lab, make_lab, plan, split_of
-from jaxinv.experiments.groups import Host, Result, run_groups
+from jaxinv.experiments.experiment import Experiment, make_experiment, split_of
+from jaxinv.experiments.groups import GroupResult, run_groups
+from jaxinv.experiments.planning import plan
 from jaxinv.experiments.settings import Settings
 from jaxinv.metrics import stats
-from jaxinv.types import Dataset
+from jaxinv.metrics.metric import DEFAULT as DEFAULT_METRICS
+from jaxinv.metrics.metric import Metric
+from jaxinv.models.params import flatten
+from jaxinv.types import Data, Dataset
 
 _NOBODY = Host()
 # Of a record, what goes into the history; `finite` is told apart.
@@ -46,7 +52,7 @@ class ArmOutcome(NamedTuple):
   measures: dict[str, dict[str, Float[np.ndarray, " _"]]]
   healthy: Bool[np.ndarray, " s"]
   history: dict[str, Float[np.ndarray, "s t"]]
-  images: dict[str, Float[np.ndarray, "_ k h w"]]
+  images: dict[str, Float[np.ndarray, "_ k h w *c"]]
   arrays: dict[str, np.ndarray]
   frames: Float[np.ndarray, "t p"]
   trail: dict[str, np.ndarray]
@@ -63,13 +69,17 @@ class Outcome(NamedTuple):
     train_means: class means of the first seeds' training splits, 0..255.
     holdout_means: the same of what was held out; zeros where nothing was.
     splits: indices trained on and held out, of the same seeds.
+    attacks: those that were made, in the order asked for; `seed_mean` last.
+    metrics: those that were measured.
   """
 
   steps: Int[np.ndarray, " t"]
   arms: dict[str, ArmOutcome]
-  train_means: Float[np.ndarray, "v k h w"]
-  holdout_means: Float[np.ndarray, "v k h w"]
+  train_means: Float[np.ndarray, "v k h w *c"]
+  holdout_means: Float[np.ndarray, "v k h w *c"]
   splits: dict[str, Int[np.ndarray, "v _"]]
+  attacks: tuple[Attack, ...] = (*DEFAULT, seed_mean)
+  metrics: tuple[Metric, ...] = DEFAULT_METRICS
 
 
 def run(settings: Settings, dataset: Dataset, host: Host = _NOBODY) -> Outcome:
@@ -85,95 +95,103 @@ def run(settings: Settings, dataset: Dataset, host: Host = _NOBODY) -> Outcome:
 
   Raises:
     InputError: settings and data do not fit.
+
+  Example:
+    >>> import jaxinv
+    >>> people = jaxinv.synthetic_faces(num_people=3, images_per_person=4)
+    >>> sgd = jaxinv.Arm("sgd", "sgd", jaxinv.Hyper(learning_rate=0.1))
+    >>> found = jaxinv.run(jaxinv.Settings((sgd,), num_seeds=2, steps=5, batch_size=0), people)
+    >>> found.arms["sgd"].images["reshape"].shape
+    (2, 3, 112, 92)
   """
-  lab = make_lab(settings, dataset)
-  return assemble(lab, run_groups(lab, plan(lab), None, host))
+  experiment = make_experiment(settings, dataset)
+  return assemble(experiment, run_groups(experiment, plan(experiment), None, host))
 
 
-def assemble(lab: Lab, results: Sequence[Result]) -> Outcome:
+def assemble(experiment: Experiment, results: Sequence[GroupResult]) -> Outcome:
   """Puts the groups' results together, and attacks each arm's average model.
 
   Args:
-    lab: settings and data.
+    experiment: settings and data.
     results: what is kept of each group.
 
   Returns:
     The outcome.
   """
-  settings = lab.settings
-  everyone = split_of(lab, range(settings.num_seeds))
+  settings, config = experiment.settings, experiment.config
+  everyone = split_of(experiment, range(settings.num_seeds))
   arms = {
-    arm.name: _assemble_arm(lab, results, index, everyone)
+    arm.name: _assemble_arm(experiment, results, index, everyone)
     for index, arm in enumerate(settings.arms)
   }
-  kept = split_of(lab, range(min(settings.save_seeds, settings.num_seeds)))
-  means = [leakage.class_images(lab.look, _one(kept, i)) for i in range(len(kept.train))]
+  kept = split_of(experiment, range(min(settings.save_seeds, settings.num_seeds)))
+  means = [leakage.class_images(config, _one(kept, i)) for i in range(len(kept.train))]
   train_means, holdout_means = (np.stack(jax.device_get(x)) for x in zip(*means, strict=True))
   lengths = chunk_lengths(settings.steps, settings.record_every)
   steps = np.cumsum([0, *lengths])
   indices = {"train": np.asarray(kept.train), "holdout": np.asarray(kept.holdout)}
-  return Outcome(steps, arms, train_means, holdout_means, indices)
+  named = (*config.attacks, seed_mean), config.metrics
+  return Outcome(steps, arms, train_means, holdout_means, indices, *named)
 
 
-def _one(data, i: int):
-  return mapping.run_at(mapping.SHARED_DATA, data, i)
+def _one(data: Data, i: int) -> Data:
+  return run_at(SHARED_DATA, data, i)
 
 
-def _assemble_arm(lab: Lab, results: Sequence[Result], arm: int, everyone) -> ArmOutcome:
+def _assemble_arm(
+  experiment: Experiment, results: Sequence[GroupResult], arm: int, everyone: Data
+) -> ArmOutcome:
   """One arm's values in the order of the seeds, from wherever in the groups they stand."""
-  parts = [(result, result["arm"] == arm) for result in results if (result["arm"] == arm).any()]
+  parts = [(result, result.arm == arm) for result in results if (result.arm == arm).any()]
 
-  def gather(name, axis=0):
-    return np.concatenate([r[name].compress(mine, axis) for r, mine in parts], axis)
+  def gather(field, axis=0):
+    rows = [jax.tree.map(lambda x, m=m: x.compress(m, axis), getattr(r, field)) for r, m in parts]
+    return jax.tree.map(lambda *row: np.concatenate(row, axis), *rows)
 
-  def gather_saved(name):
-    return np.concatenate([r[name][mine[r["saved"]]] for r, mine in parts if name in r])
+  def gather_saved(field):
+    rows = [
+      jax.tree.map(lambda x, m=mine[r.saved]: x[m], getattr(r, field))
+      for r, mine in parts
+      if getattr(r, field)
+    ]
+    return jax.tree.map(lambda *row: np.concatenate(row), *rows)
 
-  some = next(r for r, mine in parts if mine[r["saved"]].any())
-  healthy = gather("finite")
-  trail = {name: gather(f"trail/{name}", 1).swapaxes(0, 1) for name in _below(some, "trail")}
+  def by_seed(field):
+    return jax.tree.map(lambda x: x.swapaxes(0, 1), gather(field, 1))
+
+  healthy, trail, history = gather("finite"), by_seed("trail"), by_seed("history")
   # Of a release that is not what was trained, the accuracies are its own.
-  history = {name: trail.get(f"model/{name}", gather(f"history/{name}", 1).T) for name in CURVES}
-  measures: dict[str, dict[str, np.ndarray]] = {
-    "model": {name: values[:, -1] for name, values in history.items()}
+  history = {name: history[name] for name in CURVES} | trail.get("model", {})
+  ends: dict[str, dict] = {"model": {name: values[:, -1] for name, values in history.items()}}
+  for attack, values in gather("measures").items():
+    ends[attack] = ends.get(attack, {}) | values
+  # Not by `jax.tree.map`, which sorts: tables list the measures in this order.
+  measures = {
+    attack: {name: np.where(healthy, x, np.nan) for name, x in values.items()}
+    for attack, values in ends.items()
   }
-  for key in (key for key in some if key.startswith("measures/")):
-    _, attack, name = key.split("/")
-    measures.setdefault(attack, {})[name] = gather(key)
-  for values in measures.values():
-    for name in values:
-      values[name] = np.where(healthy, values[name], np.nan)
-  images = {
-    key.split("/")[1]: gather_saved(key).astype(np.float32)
-    for key in some
-    if key.startswith("images/")
-  }
-  means = _mean_models(lab, parts, arm, healthy, everyone)
-  prefixes = {count: values for count, (_, values) in means.items()}
+  images = {a: x.astype(np.float32) for a, x in gather_saved("images").items()}
+  means = _mean_models(experiment, parts, arm, healthy, everyone)
   if means:
     recovered, values = means[max(means)]
-    images["seed_mean"] = np.asarray(recovered, np.float32)[None]
-    measures["seed_mean"] = {name: np.asarray(value)[None] for name, value in values.items()}
-  names = {key.removeprefix("extras/"): key for key in some if key.split("/")[0] in _ARRAYS}
+    images[seed_mean.name] = np.asarray(recovered, np.float32)[None]
+    measures[seed_mean.name] = {name: np.asarray(value)[None] for name, value in values.items()}
   return ArmOutcome(
     measures=measures,
     healthy=healthy,
     history=history,
     images=images,
-    arrays={name: gather_saved(key) for name, key in names.items()},
-    frames=next(r[f"frames/{arm}"] for r, _ in parts if f"frames/{arm}" in r),
-    trail=trail,
-    details={name: gather(f"details/{name}") for name in _below(some, "details")},
-    prefixes=prefixes,
+    arrays=flatten(gather_saved("arrays")),
+    frames=next(r.frames[str(arm)] for r, _ in parts if str(arm) in r.frames),
+    trail=flatten(trail) | flatten(by_seed("trail_details")),
+    details=flatten(gather("details")),
+    prefixes={count: values for count, (_, values) in means.items()},
   )
 
 
-def _below(result: Result, name: str) -> list[str]:
-  """What a result has under a name."""
-  return [key.removeprefix(f"{name}/") for key in result if key.startswith(f"{name}/")]
-
-
-def _mean_models(lab: Lab, parts, arm: int, healthy: Bool[np.ndarray, " s"], everyone):
+def _mean_models(
+  experiment: Experiment, parts, arm: int, healthy: Bool[np.ndarray, " s"], everyone: Data
+) -> dict[int, tuple]:
   """Attacks the average of the models of the first seeds, for all numbers there are sums of.
 
   Returns:
@@ -181,21 +199,18 @@ def _mean_models(lab: Lab, parts, arm: int, healthy: Bool[np.ndarray, " s"], eve
   """
   sums: dict[int, np.ndarray] = {}
   for result, _ in parts:
-    for name in _below(result, f"sum/{arm}"):
-      sums[int(name)] = sums.get(int(name), 0.0) + np.float64(result[f"sum/{arm}/{name}"])
+    for prefix, part in result.sums.get(str(arm), {}).items():
+      sums[int(prefix)] = sums.get(int(prefix), 0.0) + np.float64(part)
   total, found = 0.0, {}
   for prefix in sorted(sums):
     total = total + sums[prefix]
-    last = 2**prefix if lab.settings.prefixes else len(healthy)
+    last = 2**prefix if experiment.settings.prefixes else len(healthy)
     counted = healthy & (np.arange(len(healthy)) < last)
     mean_weights = jnp.asarray(total / counted.sum(), float)
     found[int(counted.sum())] = jax.device_get(
-      leakage.measure_seed_mean(lab.look, mean_weights, everyone, jnp.asarray(counted))
+      leakage.measure_seed_mean(experiment.config, mean_weights, everyone, jnp.asarray(counted))
     )
   return found
-
-
-_ARRAYS = ("weights", "init_weights", "bias", "params", "init_params", "extras")
 
 
 def summarize(outcome: Outcome) -> dict:
@@ -234,7 +249,7 @@ def summarize_arm(
     same = [row for row in rows if len(row[2]) == size]
     intervals = stats.bootstrap_intervals(np.stack([values for *_, values in same]))
     for (attack, metric, _), interval in zip(same, intervals, strict=True):
-      n = int(healthy.sum()) if attack == "seed_mean" else interval.n
+      n = int(healthy.sum()) if attack == seed_mean.name else interval.n
       table[attack][metric] = interval._replace(n=n)._asdict()
   diverged = [int(seed) for seed in np.flatnonzero(~healthy)]
   return {attack: table[attack] for attack in table if table[attack]} | {"diverged": diverged}

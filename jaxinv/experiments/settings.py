@@ -1,18 +1,28 @@
 """What an experiment is asked: arms x seeds, and all that decides its numbers but for the data."""
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import flax.linen as nn
+
+from jaxinv import attacks, metrics
+from jaxinv.attacks.attack import Attack
+from jaxinv.attacks.attack import resolve as resolve_attacks
 from jaxinv.data.splits import check_split
-from jaxinv.errors import InputError
-from jaxinv.experiments import leakage
+from jaxinv.errors import InputError, choose, named
 from jaxinv.metrics.images import NORMALIZATIONS
+from jaxinv.metrics.metric import Metric
+from jaxinv.metrics.metric import resolve as resolve_metrics
 from jaxinv.training import gram, primal
-from jaxinv.training.losses import LOSSES
-from jaxinv.training.optimizers import OPTIMIZERS
+from jaxinv.training.losses import LOSSES, Loss
+from jaxinv.training.optimizers import OPTIMIZERS, Optimizer
 from jaxinv.types import Dataset, Hyper
 
+# What stands beside the attacks in metrics.csv and summary.json.
+RESERVED = ("model", "diverged", "verdict", "seed_mean")
 ENGINES = {"primal": primal.make_trainer, "gram": gram.make_trainer}
 
 
@@ -21,12 +31,13 @@ class Arm(NamedTuple):
 
   Attributes:
     name: what it is called, in files too.
-    optimizer: a name in `optimizers.OPTIMIZERS`.
+    optimizer: a name in `optimizers.OPTIMIZERS`, or a function from `Hyper` to an optax
+      transformation.
     hyper: its hyperparameters.
   """
 
   name: str
-  optimizer: str
+  optimizer: str | Optimizer
   hyper: Hyper
 
 
@@ -42,7 +53,7 @@ class Settings:
     batch_size: examples a step; 0 for the whole training split.
     holdout: examples of each class kept out of training.
     fixed_split: one split for all seeds, else one each.
-    loss: a name in `losses.LOSSES`.
+    loss: a name in `losses.LOSSES`, or a `Loss`.
     hidden: units of each hidden layer; empty for a linear model.
     use_bias: whether layers have a bias.
     initializer: a name in `models.INITIALIZERS`.
@@ -53,9 +64,11 @@ class Settings:
     save_seeds: of how many seeds images and weights are kept.
     record_every: steps from one record to the next.
     watch: the class whose image is kept at each record, of each arm's first seed.
-    attacks: names in `attacks.ALL` that need one model, for the models at the end.
-    glances: attacks to look with at every record too; none of them looks at what `attacks` does
-      not.
+    attacks: names in `attacks.ALL` and values of the caller's own, for the models at the end.
+    metrics: names in `metrics.ALL` and values of the caller's own.
+    model: a Flax module of the caller's own, from inputs [b, p] to logits [b, k]; None for the
+      dense model that `hidden`, `use_bias` and `initializer` describe.
+    at_records: whether attacks that are linear in the weights are measured at every record too.
     prefixes: whether the models of an arm are averaged over its first 1, 2, 4, 8, ... seeds, and
       not only over all.
     halves: whether each model is trained on half of its training split only, so that every example
@@ -73,7 +86,7 @@ class Settings:
   batch_size: int = 32
   holdout: int = 2
   fixed_split: bool = False
-  loss: str = "softmax"
+  loss: str | Loss = "softmax"
   hidden: tuple[int, ...] = ()
   use_bias: bool = True
   initializer: str = "torch_uniform"
@@ -84,8 +97,10 @@ class Settings:
   save_seeds: int = 8
   record_every: int = 20
   watch: int = 0
-  attacks: tuple[str, ...] = leakage.SINGLE
-  glances: tuple[str, ...] = ()
+  attacks: tuple[str | Attack, ...] = attacks.DEFAULT
+  metrics: tuple[str | Metric, ...] = metrics.DEFAULT
+  model: nn.Module | None = None
+  at_records: bool = False
   prefixes: bool = False
   halves: bool = False
   photographs: bool = False
@@ -129,34 +144,39 @@ def program_name(arm: Arm) -> str:
   whatever their strength: arms without them should not pay for them.
   """
   extra = [word for name, word in _PROGRAM_WORDS.items() if name in used(arm.hyper)]
-  return "+".join(dict.fromkeys([arm.optimizer, *extra]))
+  return "+".join(dict.fromkeys([optimizer_name(arm), *extra]))
+
+
+def optimizer_name(arm: Arm) -> str:
+  """What an arm's optimiser is called; see `check` for two functions of one name."""
+  function = arm.optimizer
+  return function if isinstance(function, str) else getattr(function, "__qualname__", "optimizer")
 
 
 def check(settings: Settings, dataset: Dataset) -> None:
   """Raises InputError, with what to do, unless the settings make sense for the data set."""
   shape = dataset.image_shape
-  if shape is None or shape[0] * shape[1] != dataset.inputs.shape[1]:
+  if shape is None or math.prod(shape) != dataset.inputs.shape[1]:
     raise InputError(
-      f"the data's {dataset.inputs.shape[1]} features are no image of shape {shape}: "
+      f"the data's {dataset.inputs.shape[1]} features are not an image of shape {shape}: "
       "give a data set of images"
     )
   for arm in settings.arms:
-    if arm.optimizer not in OPTIMIZERS:
-      raise InputError(
-        f"arm '{arm.name}': unknown optimizer '{arm.optimizer}': "
-        f"choose from {', '.join(OPTIMIZERS)}"
-      )
-    if "dp_noise" in used(arm.hyper) and "dp_clip" not in used(arm.hyper):
-      raise InputError(f"arm '{arm.name}': dp_noise is in units of dp_clip: give dp_clip too")
+    with named(f"arm '{arm.name}'"):
+      choose("optimizer", arm.optimizer, OPTIMIZERS)
+      if "dp_noise" in used(arm.hyper) and "dp_clip" not in used(arm.hyper):
+        raise InputError("dp_noise is in units of dp_clip: give dp_clip too")
   check_names([arm.name for arm in settings.arms])
-  if settings.loss not in LOSSES:
-    raise InputError(f"unknown loss '{settings.loss}': choose from {', '.join(LOSSES)}")
-  if settings.normalize not in NORMALIZATIONS:
-    raise InputError(
-      f"unknown normalisation '{settings.normalize}': choose from {', '.join(NORMALIZATIONS)}"
-    )
-  if settings.engine not in ("auto", *ENGINES):
-    raise InputError(f"unknown engine '{settings.engine}': choose from auto, {', '.join(ENGINES)}")
+  functions: dict[str, object] = {}
+  for arm in settings.arms:
+    if functions.setdefault(optimizer_name(arm), arm.optimizer) != arm.optimizer:
+      raise InputError(
+        f"arm '{arm.name}': two different optimizers are called {optimizer_name(arm)}: rename one"
+      )
+  choose("loss", settings.loss, LOSSES)
+  choose("normalisation", settings.normalize, dict.fromkeys(NORMALIZATIONS))
+  choose("engine", settings.engine, dict.fromkeys(("auto", *ENGINES)))
+  _check_attacks(settings)
   _check_numbers(settings, dataset)
   check_split(dataset, settings.holdout)
   num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
@@ -190,3 +210,20 @@ def _check_numbers(settings: Settings, dataset: Dataset) -> None:
     )
   if settings.watch >= dataset.num_classes:
     raise InputError(f"watch is {settings.watch}: there are {dataset.num_classes} classes")
+
+
+def _check_attacks(settings: Settings) -> None:
+  """Raises InputError unless the attacks can be made on single models, and named in files."""
+  chosen = resolve_attacks(settings.attacks)
+  for value in (*chosen, *resolve_metrics(settings.metrics)):
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value.name) or value.name in RESERVED:
+      raise InputError(
+        f"'{value.name}' cannot name an attack or a metric: use letters, digits, '_', '-' and '.', "
+        f"and none of {', '.join(RESERVED)}"
+      )
+  for attack in chosen:
+    if not attack.needs_one_model:
+      raise InputError(
+        f"attack '{attack.name}' needs several models: a run attacks each model by itself, and "
+        "makes seed_mean of all in any case"
+      )

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import strategies as st
 
 from jaxinv.attacks.release import RELEASE, add_noise, defend, round_to_bits
-from jaxinv.experiments.leakage import Look, released
+from jaxinv.experiments.leakage import EvalConfig, released
 from jaxinv.models.dense import make_model
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.training.primal import make_trainer
-from jaxinv.types import Data, Hyper, Snapshot, TrainState
+from jaxinv.types import Data, Hyper, Snapshot, Trained, TrainState
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -191,10 +191,11 @@ def test_many_models_are_defended_as_each_would_be_alone():
 def release_at(step, seed=0, earlier=None, level=0.5):
   """What an attacker gets of the model at a step, and perhaps of an earlier one."""
   trainer = make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["sgd"])
-  look = Look((13, 11), 5, holdout=False, altered=True)
+  config = EvalConfig((13, 11), 5, holdout=False, altered=True)
   state = TrainState(PARAMS, None, jnp.asarray(step), jax.random.key(seed), None)
   data = Data(None, None, None, None)  # Not looked at: these parameters are the weights.
-  return released(trainer, look, PARAMS, state, data, hyper_of(release_noise=level), earlier)
+  model = Trained(PARAMS, state, data, hyper_of(release_noise=level), earlier)
+  return released(trainer, config, model)
 
 
 def test_each_release_of_a_model_has_noise_of_its_own_and_always_the_same():

@@ -354,7 +354,7 @@ from jaxinv.models.dense import make_model
 from jaxinv.training import gram, primal as train
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS
-from jaxinv.types import Hyper
+from jaxinv.types import Hyper, Trained
 
 engine = {"primal": train, "gram": gram}[sys.argv[1]]
 whole = splits.whole(plant())
@@ -363,7 +363,7 @@ trainer = engine.make_trainer(make_model(5), LOSSES["softmax"], OPTIMIZERS["mome
 devices = jax.local_devices()
 every = make_program(trainer)
 alone = make_program(trainer, devices=devices[:1])
-look = leakage.Look((13, 11), 5, holdout=True)
+look = leakage.EvalConfig((13, 11), 5, holdout=True)
 NAMES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 
 
@@ -406,11 +406,11 @@ for width in (8, 11):
   }
   if width == 8:
     place, healthy = np.arange(8) % 2, np.ones(8, bool)
-    models = first, spread.states, group[2], place.astype(np.int32), healthy
-    measured = leakage.measure_group(every, look, 2)(*models)
+    models = Trained(first, spread.states, group[2])
+    measured = leakage.measure_group(every, look, 2)(models, place.astype(np.int32), healthy)
     sums = np.asarray(measured.sums)
     found["sums"] = [len(sums), difference(sums.sum(0)[1], own[1::2].sum(0).T)]
-    one = leakage.examine_one(every, look)(*models[:3], 5)
+    one = leakage.examine_one(every, look)(models, 5)
     value = one.measures["reshape"]["ncc"]
     found["measured"] = difference(measured.measures["reshape"]["ncc"][5], value)
     texts = [

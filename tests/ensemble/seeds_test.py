@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+from helpers import flat
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
+from jaxinv.ensemble.groups import Host, Stopped
 from jaxinv.ensemble.seeds import shuffle_labels, split_data
 from jaxinv.errors import InputError
-from jaxinv.experiments import experiment, outcome
-from jaxinv.experiments.groups import Host, Stopped, run_groups
+from jaxinv.experiments import experiment, outcome, planning
+from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import controls
 from jaxinv.types import Hyper
@@ -115,17 +117,17 @@ def odd(make_planted):
 def test_an_odd_number_of_training_examples_is_refused_in_one_line(odd, holdout, left):
   settings = Settings((Arm("a", "sgd", Hyper()),), batch_size=4, holdout=holdout, halves=True)
   with pytest.raises(InputError, match=f"^{left} training examples cannot be halved") as caught:
-    experiment.make_lab(settings, odd)
+    experiment.make_experiment(settings, odd)
   assert "\n" not in str(caught.value) and "--holdout" in str(caught.value)
-  experiment.make_lab(replace(settings, halves=False), odd)
-  experiment.make_lab(replace(settings, holdout=holdout + 1), odd)
+  experiment.make_experiment(replace(settings, halves=False), odd)
+  experiment.make_experiment(replace(settings, holdout=holdout + 1), odd)
 
 
 def test_a_batch_is_drawn_from_a_half(planted):
   settings = Settings((Arm("a", "sgd", Hyper()),), batch_size=15, halves=True)
-  experiment.make_lab(settings, planted)
+  experiment.make_experiment(settings, planted)
   with pytest.raises(InputError, match="a batch of 16 is more than the 15 training examples"):
-    experiment.make_lab(replace(settings, batch_size=16), planted)
+    experiment.make_experiment(replace(settings, batch_size=16), planted)
 
 
 # Shuffled labels.
@@ -165,11 +167,11 @@ def test_control_models_that_learned_shuffled_labels_show_nobody(make_planted, a
   settings = everything((PLAIN,), ATTACKS)
   settings = replace(settings, num_seeds=12, steps=200, record_every=200, save_seeds=1)
   settings = replace(settings, shuffled_labels=True)
-  lab = experiment.make_lab(settings, make_planted(noise=0.15))
-  results = run_groups(lab, experiment.plan(lab), None, Host())
+  lab = experiment.make_experiment(settings, make_planted(noise=0.15))
+  results = run_groups(lab, planning.plan(lab), None, Host())
 
   def over_seeds(name):
-    return np.concatenate([result[name] for result in results], -1)
+    return np.concatenate([flat(result)[name] for result in results], -1)
 
   assert over_seeds("history/train_accuracy")[-1].min() == 1
   # A standard error is 0.05, were the people of a seed independent.
@@ -180,7 +182,7 @@ def test_control_models_that_learned_shuffled_labels_show_nobody(make_planted, a
   assert true["identification"].min() == 1 and true["ncc_centred"].min() > 0.8
 
 
-# All that a run keeps: halves, glances, prefixes, photographs, two releases, altered ones.
+# All that a run keeps: halves, looks at records, prefixes, photographs, two releases, altered ones.
 
 
 def everything(arms, attacks):
@@ -194,7 +196,7 @@ def everything(arms, attacks):
     record_every=10,
     save_seeds=SEEDS,
     attacks=attacks,
-    glances=attacks,
+    at_records=True,
     prefixes=True,
     halves=True,
     photographs=True,
@@ -204,13 +206,13 @@ def everything(arms, attacks):
 @pytest.fixture(scope="module")
 def lab(planted):
   """One arm in two groups of two, looked at by all attacks on one model."""
-  return experiment.make_lab(everything((PLAIN,), ATTACKS), planted)
+  return experiment.make_experiment(everything((PLAIN,), ATTACKS), planted)
 
 
 @pytest.fixture(scope="module")
 def peaceful(lab):
   """What its groups keep where they are left in peace."""
-  return run_groups(lab, experiment.plan(lab), None, Host())
+  return run_groups(lab, planning.plan(lab), None, Host())
 
 
 @pytest.fixture(scope="module")
@@ -238,12 +240,13 @@ def test_stopped_anywhere_a_run_keeps_the_same_bits(lab, peaceful, tmp_path, chu
     asked = itertools.count(1)
     host = Host(stop=lambda asked=asked: next(asked) == chunks, checkpoint_seconds=1e9)
     try:
-      results = run_groups(lab, experiment.plan(lab), tmp_path, host)
+      results = run_groups(lab, planning.plan(lab), tmp_path, host)
       break
     except Stopped:
       assert times < 9
   assert times == {1: 6, 2: 3, 3: 2}[chunks]
   for one, other in zip(results, peaceful, strict=True):
+    one, other = flat(one), flat(other)
     assert one.keys() == other.keys() and "trail/update_ratio/excess" in one
     for name, array in one.items():
       assert array.dtype == other[name].dtype, name
@@ -323,7 +326,7 @@ def test_a_group_has_a_place_for_every_sum_that_it_needs():
     for group in mapping.divide(len(runs), width):
       # The n-th sum of an arm holds the seeds from 2^(n - 1) to 2^n - 1.
       sums = {(runs[i][0], runs[i][1].bit_length()) for i in group}
-      assert len(sums) <= experiment.places(settings, width), (arms, seeds, width)
+      assert len(sums) <= planning.places(settings, width), (arms, seeds, width)
 
 
 @pytest.mark.parametrize("name", ["plain", "rough"])

@@ -10,7 +10,7 @@ from jaxinv.ensemble import mapping, memory
 from jaxinv.ensemble.program import state_shapes, widest
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
-from jaxinv.experiments import experiment
+from jaxinv.experiments import experiment, planning
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.types import Hyper
 
@@ -44,20 +44,20 @@ from jaxinv.types import Hyper
 def test_settings_that_make_no_sense_are_refused_by_name(planted, change, words):
   usual = {"arms": (Arm("a", "sgd", Hyper()),), "batch_size": 8}
   with pytest.raises(InputError, match=words) as caught:
-    experiment.make_lab(Settings(**{**usual, **change}), planted)
+    experiment.make_experiment(Settings(**{**usual, **change}), planted)
   assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
 def ample(monkeypatch):
   """Memory enough for any group, without the compiler's being asked."""
-  monkeypatch.setattr(experiment, "peak_bytes", lambda lab, name, width: 0)
+  monkeypatch.setattr(planning, "peak_bytes", lambda lab, name, width: 0)
 
 
 def test_a_plan_trains_every_run_once_in_groups_of_one_width(planted, ample):
   arms = (Arm("a", "sgd", Hyper()), Arm("b", "adam", Hyper()), Arm("c", "sgd", Hyper()))
-  lab = experiment.make_lab(Settings(arms, num_seeds=5, width=4, batch_size=8), planted)
-  groups = experiment.plan(lab)
+  lab = experiment.make_experiment(Settings(arms, num_seeds=5, width=4, batch_size=8), planted)
+  groups = planning.plan(lab)
   runs = [run for group in groups for run in group.runs]
   assert sorted(runs) == [(arm, seed) for arm in range(3) for seed in range(5)]
   assert {group.width for group in groups} == {4}
@@ -67,10 +67,10 @@ def test_a_plan_trains_every_run_once_in_groups_of_one_width(planted, ample):
 
 def test_several_processes_have_a_group_each_where_there_are_runs_enough(planted, ample):
   settings = Settings((Arm("a", "sgd", Hyper()),), num_seeds=10, batch_size=8)
-  lab = experiment.make_lab(settings, planted)
-  assert [len(experiment.plan(lab, n)) for n in (1, 2, 3, 10, 20)] == [1, 2, 3, 10, 10]
+  lab = experiment.make_experiment(settings, planted)
+  assert [len(planning.plan(lab, n)) for n in (1, 2, 3, 10, 20)] == [1, 2, 3, 10, 10]
   for n in (2, 3):
-    runs = [run for group in experiment.plan(lab, n) for run in group.runs]
+    runs = [run for group in planning.plan(lab, n) for run in group.runs]
     assert runs == [(0, seed) for seed in range(10)]
 
 
@@ -84,9 +84,9 @@ def test_no_group_spans_more_arms_than_it_has_places_for(
   settings = Settings(arms, num_seeds=num_seeds, width=width, batch_size=8)
   spans = [
     len({arm for arm, _ in group.runs})
-    for group in experiment.plan(experiment.make_lab(settings, planted))
+    for group in planning.plan(experiment.make_experiment(settings, planted))
   ]
-  assert max(spans) <= experiment.places(settings, width) <= num_arms
+  assert max(spans) <= planning.places(settings, width) <= num_arms
 
 
 class Planned:
@@ -94,19 +94,19 @@ class Planned:
 
   def __init__(self, monkeypatch, dataset, num_devices=1, **settings):
     usual = {"arms": (Arm("a", "sgd", Hyper()),), "batch_size": 8, "memory_fraction": 0.25}
-    lab = experiment.make_lab(Settings(**usual | settings), dataset)
+    lab = experiment.make_experiment(Settings(**usual | settings), dataset)
     engine = lab.engines["sgd"]
     devices = engine.program.devices * num_devices
     program = engine.program._replace(devices=devices)
     self.lab = lab._replace(engines={"sgd": engine._replace(program=program)})
     self.monkeypatch = monkeypatch
-    monkeypatch.setattr(experiment, "peak_bytes", lambda lab, name, width: 1000 + 10 * width)
+    monkeypatch.setattr(planning, "peak_bytes", lambda lab, name, width: 1000 + 10 * width)
 
   def width(self, fitting, num_runs):
     """The width chosen for so many runs where the memory is just enough for `fitting`."""
     budget = 4 * (1000 + 10 * fitting)
     self.monkeypatch.setattr(memory, "device_memory", lambda: budget)
-    return experiment.choose_width(self.lab, "sgd", num_runs)
+    return planning.choose_width(self.lab, "sgd", num_runs)
 
 
 @pytest.mark.parametrize("num_devices", [1, 4])
@@ -146,24 +146,26 @@ def test_where_not_one_run_a_device_fits_it_is_said_with_what_to_do(planted, mon
 def measured(request, planted):
   """A lab, and the compiler's word on the peak at each width."""
   arms = (Arm("a", "momentum", Hyper(clip_norm=1.0)),)
-  lab = experiment.make_lab(Settings(arms, steps=6, batch_size=8, engine=request.param), planted)
-  return lab, cache(lambda width, real=experiment.peak_bytes: real(lab, "momentum", width))
+  lab = experiment.make_experiment(
+    Settings(arms, steps=6, batch_size=8, engine=request.param), planted
+  )
+  return lab, cache(lambda width, real=planning.peak_bytes: real(lab, "momentum", width))
 
 
 def test_the_width_follows_the_compilers_word_on_the_memory(measured, monkeypatch):
   """The group that is chosen takes no more than may be planned with, and not much less."""
   lab, peak = measured
-  monkeypatch.setattr(experiment, "peak_bytes", lambda lab, name, width: peak(width))
+  monkeypatch.setattr(planning, "peak_bytes", lambda lab, name, width: peak(width))
   lab = lab._replace(settings=replace(lab.settings, width=64, memory_fraction=0.5))
   widths = []
   for budget in (peak(1), (peak(1) + peak(64)) / 2, peak(64)):
     monkeypatch.setattr(memory, "device_memory", lambda budget=budget: int(2 * budget))
-    widths.append(experiment.choose_width(lab, "momentum", 10**6))
+    widths.append(planning.choose_width(lab, "momentum", 10**6))
     assert peak(widths[-1]) <= budget
   assert widths[0] == 1 and 16 <= widths[1] < 64 and widths[2] == 64
   monkeypatch.setattr(memory, "device_memory", lambda: peak(1))
   with pytest.raises(InputError, match="one model on each device"):
-    experiment.choose_width(lab, "momentum", 10**6)
+    planning.choose_width(lab, "momentum", 10**6)
 
 
 def test_the_peak_counts_all_that_a_group_holds(measured, planted):

@@ -6,13 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxinv.experiments import experiment
-from jaxinv.experiments.experiment import make_lab, plan
-from jaxinv.experiments.groups import Host, Stopped, run_groups
+from helpers import flat
+from jaxinv.ensemble.groups import Host, Stopped
+from jaxinv.experiments import planning
+from jaxinv.experiments.experiment import make_experiment
+from jaxinv.experiments.groups import run_groups
+from jaxinv.experiments.planning import plan
 
 
 def run(lab, store, **host):
-  return run_groups(lab, experiment.plan(lab), store, Host(**host))
+  return run_groups(lab, planning.plan(lab), store, Host(**host))
 
 
 def run_in_pieces(lab, store, chunks=1, **host):
@@ -28,6 +31,7 @@ def run_in_pieces(lab, store, chunks=1, **host):
 def assert_same_bits(results, others):
   """Weights, measures, histories, images, frames: every array of every group."""
   for one, other in zip(results, others, strict=True):
+    one, other = flat(one), flat(other)
     assert one.keys() == other.keys()
     for name, array in one.items():
       assert array.dtype == other[name].dtype, name
@@ -58,7 +62,7 @@ def silent(line):
 
 
 def test_the_plan_holds_every_run_once_in_groups_of_one_width(lab):
-  groups = experiment.plan(lab)
+  groups = planning.plan(lab)
   assert [run for group in groups for run in group.runs] == [
     (arm, seed) for arm in range(3) for seed in range(3)
   ]
@@ -67,17 +71,19 @@ def test_the_plan_holds_every_run_once_in_groups_of_one_width(lab):
 
 
 def test_a_run_keeps_what_the_results_need(lab, trained):
-  keys = set().union(*trained)
-  assert {"weights", "init_weights", "bias", "sum/0/0", "sum/1/0", "frames/0", "frames/2"} <= keys
-  assert "sum/2/0" not in keys  # All of its seeds diverged.
-  assert trained[0]["weights"].shape == (4, 5, 143)
-  assert trained[2]["history/train_loss"].shape == (4, 1)  # Padding left no trace.
-  assert trained[0]["frames/0"].shape == (4, 143)
+  keys = set().union(*map(flat, trained))
+  assert {f"arrays/{name}" for name in ("weights", "init_weights", "bias")} <= keys
+  assert {"sums/0/0", "sums/1/0", "frames/0", "frames/2"} <= keys
+  assert "sums/2/0" not in keys  # All of its seeds diverged.
+  assert trained[0].arrays["weights"].shape == (4, 5, 143)
+  assert trained[2].history["train_loss"].shape == (4, 1)  # Padding left no trace.
+  assert trained[0].frames["0"].shape == (4, 143)
 
 
 def test_frames_end_at_the_first_seeds_weights_of_the_watched_class(trained):
-  np.testing.assert_allclose(trained[0]["frames/0"][-1], trained[0]["weights"][0, 1], rtol=1e-6)
-  np.testing.assert_allclose(trained[0]["frames/0"][0], trained[0]["init_weights"][0, 1], rtol=1e-6)
+  frames, arrays = trained[0].frames["0"], trained[0].arrays
+  np.testing.assert_allclose(frames[-1], arrays["weights"][0, 1], rtol=1e-6)
+  np.testing.assert_allclose(frames[0], arrays["init_weights"][0, 1], rtol=1e-6)
 
 
 @pytest.fixture(scope="module", params=["gram", "primal"])
@@ -85,7 +91,7 @@ def either(request, lab, trained):
   """A lab of each engine, and what it keeps where it is left in peace."""
   if lab.engines["sgd"].kind == request.param:
     return lab, trained
-  other = make_lab(replace(lab.settings, engine=request.param), lab.dataset)
+  other = make_experiment(replace(lab.settings, engine=request.param), lab.dataset)
   return other, run_groups(other, plan(other), None, Host())
 
 
@@ -96,15 +102,16 @@ def test_stopped_after_every_chunk_a_run_ends_with_the_same_bits(either, tmp_pat
   assert_same_bits(results, trained)
 
 
+_EXTRAS = ("coefficients", "init_share")
+
+
 def test_coefficients_are_kept_of_the_engine_that_has_them(either):
   lab, trained = either
   has = lab.engines["sgd"].kind == "gram"
   for result in trained:
-    extras = {name: array.shape for name, array in result.items() if name.startswith("extras/")}
-    runs = len(result["saved"])
-    assert extras == (
-      {"extras/coefficients": (runs, 40, 5), "extras/init_share": (runs,)} if has else {}
-    )
+    extras = {name: result.arrays[name].shape for name in _EXTRAS if name in result.arrays}
+    runs = len(result.saved)
+    assert extras == (dict(zip(_EXTRAS, ((runs, 40, 5), (runs,)), strict=True)) if has else {})
 
 
 @pytest.mark.parametrize("chunks", [2, 5])
@@ -158,7 +165,7 @@ def test_any_flipped_byte_of_a_finished_group_is_noticed(lab, trained, tmp_path)
   run(lab, tmp_path)
   path = tmp_path / "group-00002-of-4.npz"
   whole = path.read_bytes()
-  groups = experiment.plan(lab)[2:]
+  groups = planning.plan(lab)[2:]
   places = [*range(0, 40), *range(len(whole) - 300, len(whole), 3)]
   for place in places:
     raw = bytearray(whole)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import skimage.metrics
 
-from jaxinv.experiments import experiment, outcome
+from jaxinv.ensemble.groups import Host
+from jaxinv.experiments import experiment, outcome, planning
 from jaxinv.experiments.files import write_outcome
-from jaxinv.experiments.groups import Host, run_groups
+from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.metrics import metric as metrics
 from jaxinv.runs import files
@@ -177,11 +178,11 @@ def test_history_ends_at_the_rows_and_all_arms_start_alike(written):
 def test_a_single_seed_that_diverged_is_left_out_of_rows_means_and_the_average_model(
   planted, lab, trained, written, tmp_path
 ):
-  harmed = [dict(group) for group in trained]
-  finite = harmed[0]["finite"].copy()
+  first, *others = trained
+  finite = first.finite.copy()
   finite[1] = False  # Arm 0, seed 1.
-  harmed[0] |= {"finite": finite, "sum/0/0": harmed[0]["weights"][[0, 2]].sum(0)}
-  found = outcome.assemble(lab, harmed)
+  sums = first.sums | {"0": {"0": first.arrays["weights"][[0, 2]].sum(0)}}
+  found = outcome.assemble(lab, [first._replace(finite=finite, sums=sums), *others])
   summary = write_outcome(tmp_path, found)
   assert summary["plain"]["diverged"] == [1] and summary["decay"]["diverged"] == []
   assert summary["plain"]["reshape"]["ncc"]["n"] == summary["plain"]["seed_mean"]["ncc"]["n"] == 2
@@ -199,7 +200,7 @@ def through_the_pipeline(lab, dataset=None, **changes):
   lab = lab._replace(settings=replace(lab.settings, arms=lab.settings.arms[:1], **changes))
   if dataset is not None:
     lab = experiment.with_data(lab, dataset)
-  groups = experiment.plan(lab)
+  groups = planning.plan(lab)
   return outcome.assemble(lab, run_groups(lab, groups, None, Host())).arms["plain"]
 
 

@@ -22,7 +22,7 @@ from jaxinv.experiments.benchmark.engines import (
   steps_to_holdout,
   train_curves,
 )
-from jaxinv.experiments.experiment import make_lab, split_of
+from jaxinv.experiments.experiment import make_experiment, split_of
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.training.trainer import run
 from jaxinv.types import Hyper
@@ -282,7 +282,7 @@ def make_models(planted, optimizer="adam", engine="primal", batch_size=4, count=
   """Some seeds of one arm."""
   arm = Arm("arm", optimizer, Hyper(learning_rate=0.01))
   settings = Settings((arm,), batch_size=batch_size, holdout=2, engine=engine)
-  lab, seeds = make_lab(settings, planted), range(count)
+  lab, seeds = make_experiment(settings, planted), range(count)
   program, keys = lab.engines[optimizer].program, train_keys(0, seeds)
   return Models(optimizer, arm.hyper, batch_size, program, keys, split_of(lab, seeds))
 

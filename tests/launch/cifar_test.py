@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments import groups
-from jaxinv.experiments.groups import Host
 from jaxinv.experiments.networks import figures, outcome, recovery
 from jaxinv.experiments.networks import files as networks_files
 from jaxinv.experiments.networks.settings import draw_masks, model_of

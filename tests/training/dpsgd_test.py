@@ -10,7 +10,7 @@ import pytest
 from jaxinv.data import splits
 from jaxinv.ensemble.seeds import split_data
 from jaxinv.errors import InputError
-from jaxinv.experiments.experiment import make_lab
+from jaxinv.experiments.experiment import make_experiment
 from jaxinv.experiments.settings import NEUTRAL, Arm, Settings, program_name, used
 from jaxinv.models.dense import Dropout, make_model
 from jaxinv.training import gram, primal
@@ -408,7 +408,7 @@ def test_arms_that_need_no_such_program_stay_on_the_quick_engine(planted):
   arms = [
     Arm(f"{name}-{i}", "sgd", hyper) for name, some in NAMES.items() for i, hyper in enumerate(some)
   ]
-  lab = make_lab(Settings((*arms, Arm("adam", "adam", PLAIN)), batch_size=8), planted)
+  lab = make_experiment(Settings((*arms, Arm("adam", "adam", PLAIN)), batch_size=8), planted)
   kinds = {name: engine.kind for name, engine in lab.engines.items()}
   quick = {"sgd": "gram", "sgd+release": "gram"}  # What is done on release changes no training.
   assert kinds == dict.fromkeys((*NAMES, "adam"), "primal") | quick
@@ -419,10 +419,10 @@ def test_arms_that_need_no_such_program_stay_on_the_quick_engine(planted):
 def test_the_quick_engine_is_refused_where_it_would_not_be_exact(planted, name):
   arms = tuple(Arm(f"a{i}", "sgd", hyper) for i, hyper in enumerate(NAMES[name]))
   with pytest.raises(InputError, match=r"cannot train sgd\+.*without input_noise") as caught:
-    make_lab(Settings(arms, batch_size=8, engine="gram"), planted)
+    make_experiment(Settings(arms, batch_size=8, engine="gram"), planted)
   assert "\n" not in str(caught.value)
 
 
 def test_noise_in_units_of_no_bound_is_refused(planted):
   with pytest.raises(InputError, match="arm 'a': dp_noise is in units of dp_clip"):
-    make_lab(Settings((Arm("a", "sgd", Hyper(dp_noise=1.0)),), batch_size=8), planted)
+    make_experiment(Settings((Arm("a", "sgd", Hyper(dp_noise=1.0)),), batch_size=8), planted)

@@ -13,7 +13,7 @@ import pytest
 from jaxinv.data import splits
 from jaxinv.ensemble.seeds import split_data
 from jaxinv.errors import InputError
-from jaxinv.experiments.experiment import make_lab
+from jaxinv.experiments.experiment import make_experiment
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.models.dense import make_model
 from jaxinv.training import gram, primal
@@ -205,15 +205,15 @@ def test_an_experiment_takes_it_where_it_is_exact_and_refuses_it_elsewhere(
   arms = (Arm("a", optimizer, Hyper()),)
   settings = {"arms": arms, "hidden": hidden, "batch_size": 8}
   exact = optimizer in LINEAR and not hidden
-  assert make_lab(Settings(**settings), planted).engines[optimizer].kind == (
+  assert make_experiment(Settings(**settings), planted).engines[optimizer].kind == (
     "gram" if exact else "primal"
   )
-  assert make_lab(Settings(**settings, engine="primal"), planted).data.gram is None
+  assert make_experiment(Settings(**settings, engine="primal"), planted).data.gram is None
   if exact:
-    assert make_lab(Settings(**settings, engine="gram"), planted).data.gram.shape == (40, 40)
+    assert make_experiment(Settings(**settings, engine="gram"), planted).data.gram.shape == (40, 40)
   else:
     with pytest.raises(InputError, match=f"{optimizer} with {len(hidden)} hidden") as caught:
-      make_lab(Settings(**settings, engine="gram"), planted)
+      make_experiment(Settings(**settings, engine="gram"), planted)
     assert "\n" not in str(caught.value)
 
 
@@ -221,7 +221,8 @@ def test_an_experiment_with_more_examples_than_features_trains_on_the_weights(ma
   arms = (Arm("a", "sgd", Hyper()),)
   for shape, kind in (((5, 8), "gram"), ((3, 13), "primal")):  # 40 examples of 40, 39 features.
     assert (
-      make_lab(Settings(arms, batch_size=8), make_planted(shape=shape)).engines["sgd"].kind == kind
+      make_experiment(Settings(arms, batch_size=8), make_planted(shape=shape)).engines["sgd"].kind
+      == kind
     )
 
 

@@ -10,7 +10,7 @@ from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments import experiment
 from jaxinv.experiments.settings import Arm, Settings, program_name
 from jaxinv.training.projection import Projection, correlate, pixel_gram
-from jaxinv.types import Data, Hyper, Snapshot
+from jaxinv.types import Data, Hyper, Snapshot, Trained
 
 ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio")
 CASES = {
@@ -21,11 +21,11 @@ CASES = {
 
 
 def look_both_ways(dataset, engine, hyper):
-  """What is glanced of three models, and what examining their images gives."""
+  """What a look at three models measures, and what examining their images gives."""
   settings = Settings(
-    (Arm("a", "sgd", hyper),), 3, batch_size=0, engine=engine, attacks=ATTACKS, glances=ATTACKS
+    (Arm("a", "sgd", hyper),), 3, batch_size=0, engine=engine, attacks=ATTACKS, at_records=True
   )
-  lab = experiment.make_lab(settings, dataset)
+  lab = experiment.make_experiment(settings, dataset)
   parts, data = lab.engines[program_name(settings.arms[0])], experiment.split_of(lab, range(3))
   hypers = mapping.stack_hypers([hyper] * 3)
   states = parts.program.init(train_keys(0, range(3)), hypers, data)
@@ -33,20 +33,19 @@ def look_both_ways(dataset, engine, hyper):
   states, _ = parts.program.advance(states, hypers, data, num_steps=7)
   earlier = mapping.copied(Snapshot(states.params, states.step))
   states, _ = parts.program.advance(states, hypers, data, num_steps=5)
-  glanced = parts.glance(firsts, states, data, hypers, earlier)
-  whom = np.zeros(3, np.int32), np.ones(3, bool)
-  return glanced, parts.measure(1)(firsts, states, data, *whom, hypers, earlier)
+  group = Trained(firsts, states, data, hypers, earlier)
+  return parts.look(group), parts.measure(1)(group, np.zeros(3, np.int32), np.ones(3, bool))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_glanced_is_what_the_images_show(planted, case):
+def test_what_is_measured_in_training_is_what_the_images_show(planted, case):
   (measures, details), measured = look_both_ways(planted, *CASES[case])
   for attack in ATTACKS:
     for name, values in measures[attack].items():
       expected = measured.measures[attack][name]
       np.testing.assert_allclose(values, expected, atol=2e-4, err_msg=f"{attack} {name}")
-    shown = measured.details[f"identified/{attack}"]
-    np.testing.assert_array_equal(details[f"identified/{attack}"], shown)
+    shown = measured.details["identified"][attack]
+    np.testing.assert_array_equal(details["identified"][attack], shown)
   leaks = np.array([measures[attack]["ncc_centred"] for attack in ATTACKS])
   assert np.ptp(leaks, axis=0).min() > 0.01  # The attacks differ, so that a mix-up would show.
   for name in ("train_accuracy", "holdout_accuracy") if case == "altered" else ():

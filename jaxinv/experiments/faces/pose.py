@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxinv.data import splits
-from jaxinv.experiments import experiment
-from jaxinv.experiments.experiment import Lab
-from jaxinv.experiments.groups import Host, run_groups
-from jaxinv.experiments.leakage import Look
+from jaxinv.ensemble.groups import Host
+from jaxinv.experiments.experiment import Experiment, make_experiment, split_of, with_data
+from jaxinv.experiments.groups import run_groups
+from jaxinv.experiments.leakage import EvalConfig
+from jaxinv.experiments.planning import plan
 from jaxinv.experiments.settings import Settings
 from jaxinv.metrics import images as metrics
 from jaxinv.runs import files
@@ -37,8 +38,8 @@ class PoseSweep(NamedTuple):
   poses: tuple[float, ...]
   to_average: Float[np.ndarray, "j s"]
   to_photograph: Float[np.ndarray, "j s"]
-  averages: Float[np.ndarray, "j h w"]
-  recovered: Float[np.ndarray, "j h w"]
+  averages: Float[np.ndarray, "j h w *c"]
+  recovered: Float[np.ndarray, "j h w *c"]
 
 
 def sweep(
@@ -63,40 +64,40 @@ def sweep(
   """
   datasets = [make_dataset(pose) for pose in poses]
   settings = replace(settings, arms=settings.arms[:1], save_seeds=settings.num_seeds)
-  lab = experiment.make_lab(settings, datasets[0])
+  experiment = make_experiment(settings, datasets[0])
   rows = []
   for pose, dataset in zip(poses, datasets, strict=True):
-    here = experiment.with_data(lab, dataset)
+    here = with_data(experiment, dataset)
     told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
-    results = run_groups(here, experiment.plan(here), None, told)
-    rows.append(_score(here, np.concatenate([r["images/reshape"] for r in results])))
+    results = run_groups(here, plan(here), None, told)
+    rows.append(_score(here, np.concatenate([r.images["reshape"] for r in results])))
   return PoseSweep(tuple(poses), *(np.stack(column) for column in zip(*rows, strict=True)))
 
 
-def _score(lab: Lab, images: Float[np.ndarray, "s k h w"]):
+def _score(experiment: Experiment, images: Float[np.ndarray, "s k h w *c"]):
   """One scale's correlations, a value a seed, and the watched person's pictures."""
-  data = experiment.split_of(lab, range(lab.settings.num_seeds))
+  data = split_of(experiment, range(experiment.settings.num_seeds))
   scores = [
-    _one_seed(lab.look, jnp.asarray(x), data.inputs, data.labels, t)
+    _one_seed(experiment.config, jnp.asarray(x), data.inputs, data.labels, t)
     for x, t in zip(images, data.train, strict=True)
   ]
   to_average, to_photograph, averages = map(np.stack, zip(*jax.device_get(scores), strict=True))
-  watch = lab.settings.watch
+  watch = experiment.settings.watch
   return to_average, to_photograph, averages[0, watch], images[0, watch]
 
 
-@partial(jax.jit, static_argnames="look")
+@partial(jax.jit, static_argnames="config")
 def _one_seed(
-  look: Look,
-  images: Float[Array, "k h w"],
+  config: EvalConfig,
+  images: Float[Array, "k h w *c"],
   inputs: Float[Array, "n p"],
   labels: Int[Array, " n"],
   train: Int[Array, " m"],
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, "k h w"]]:
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, "k h w *c"]]:
   """One seed's two correlations, and its class averages in 0..255."""
-  means = splits.class_means(inputs, labels, train, look.num_classes).reshape(images.shape)
+  means = splits.class_means(inputs, labels, train, config.num_classes).reshape(images.shape)
   everyone = means.mean(0, keepdims=True)
-  photographs = inputs[train].reshape(-1, *look.image_shape) - everyone
+  photographs = inputs[train].reshape(-1, *config.image_shape) - everyone
   to_average = jnp.diagonal(metrics.correlations(images, means - everyone)).mean()
   scores = metrics.correlations(images, photographs)
   to_photograph = scores[labels[train], jnp.arange(len(train))].mean()

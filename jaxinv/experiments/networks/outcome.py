@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.experiments.groups import Host, Stopped
+from jaxinv.ensemble.groups import Host, Stopped
 from jaxinv.experiments.networks.findings import (
   DeepArmFound,
   DeepFound,

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxinv.attacks import inversion
 from jaxinv.attacks.inversion import Inversion
+from jaxinv.ensemble.groups import Host, Stopped, load_whole, save_whole
 from jaxinv.ensemble.seeds import seed_keys
-from jaxinv.experiments.groups import Host, Stopped, load_whole, save_whole
 from jaxinv.experiments.networks.settings import DeepArm, DeepSettings, model_of
 from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork, healthy
 from jaxinv.training import network as deep

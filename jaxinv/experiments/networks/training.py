@@ -1,6 +1,6 @@
 """Networks trained in groups, with checkpoints; a finished group is one file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,17 +12,17 @@ from jaxtyping import Array, Key
 
 from jaxinv.data.splits import joined
 from jaxinv.ensemble import mapping
+from jaxinv.ensemble.groups import Host, Task, Training, Tree, run_task
 from jaxinv.ensemble.program import (
   Program,
-  Progress,
+  advance_group,
   chunk_lengths,
   make_program,
+  place_group,
+  prepare,
   start_group,
-  train_group,
 )
-from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
-from jaxinv.experiments.groups import Host, keeper, load_whole, save_whole
 from jaxinv.experiments.networks.settings import (
   DeepArm,
   DeepSettings,
@@ -30,8 +30,7 @@ from jaxinv.experiments.networks.settings import (
   lesson_of,
   model_of,
 )
-from jaxinv.models.params import flatten, unflatten, weight_movement
-from jaxinv.runs import checkpoint
+from jaxinv.models.params import weight_movement
 from jaxinv.training import network as deep
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS
@@ -147,16 +146,10 @@ def train_groups(
   """
   # Groups of an arm are one program.
   make = cache(lambda arm, num_train: network_program(settings, data, arm, num_train))
-  images = on_device(data)
-  results = []
+  images, results = on_device(data), []
   for group in groups:
-    done = _load(store, group, host)
-    if done is None:
-      program = make(group.arm, group.train.shape[1])
-      seen = images._replace(train=jnp.asarray(group.train))
-      done = _train_group(settings, program, group, seen, store, host)
-    else:
-      host.advanced(_title(group), num_steps(settings, group) * len(group.seeds))
+    kept = run_task(_task(settings, make, group, images), store, host)
+    done = _networks(group, kept)
     if group.is_verifier and not healthy(done[0]):
       raise InputError(
         "the verifier diverged, and cannot check anything: give it a smaller learning_rate with "
@@ -193,43 +186,38 @@ def network_program(
   return make_program(trainer, _AXES, block=block)
 
 
-def _train_group(
-  settings: DeepSettings,
-  program: Program,
-  group: DeepGroup,
-  data: Data,
-  store: Path | None,
-  host: Host,
-) -> list[TrainedNetwork]:
-  keys, hypers, data = ready(settings, group, data)
+def _task(
+  settings: DeepSettings, make: Callable[[DeepArm, int], Program], group: DeepGroup, images: Data
+) -> Task:
+  """Trains a group; what is kept of it are `TrainedNetwork`s with a leading axis s."""
   steps, real = num_steps(settings, group), len(group.seeds)
   every = settings.record_every * max(1, group.train.shape[1] // settings.batch_size)
-  folder = store / group.name if store else None
 
-  progress = start_group(program, keys, hypers, data)
-  first = jax.device_get(progress.states.params)
-  stored = checkpoint.restore(folder, progress, host.say) if folder else None
-  if stored is not None:
-    states = mapping.shard(stored.states, mapping.STATE_AXES, group.width)
-    progress = stored._replace(states=states)
-  host.advanced(_title(group), int(progress.states.step) * real)
-  keep = keeper(folder, host, _title(group))
+  def begin() -> Training:
+    program = make(group.arm, group.train.shape[1])
+    keys, hypers, data = ready(settings, group, images._replace(train=jnp.asarray(group.train)))
+    start = start_group(program, keys, hypers, data)
+    first = jax.device_get(start.states.params)
 
-  def look(progress: Progress, length: int) -> None:
-    host.advanced(_title(group), length * real)
-    keep(int(progress.states.step), progress)
+    def finish(progress):
+      variables = jax.device_get(deep.variables_of(progress.states))
+      return {
+        "steps": np.cumsum([0, *chunk_lengths(steps, every)]),
+        "history": {name: x[:, :real] for name, x in progress.history._asdict().items()},
+        "variables": jax.tree.map(lambda x: x[:real], variables),
+        "weight_movement": np.asarray(jax.vmap(weight_movement)(variables["params"], first)),
+      }
 
-  progress = train_group(program, progress, hypers, data, steps, every, look)
-  lengths = list(chunk_lengths(steps, every))
-  result = {"steps": np.cumsum([0, *lengths])}
-  result |= {f"history/{name}": x[:, :real] for name, x in progress.history._asdict().items()}
-  variables = jax.device_get(deep.variables_of(progress.states))
-  result |= {f"variables/{name}": x[:real] for name, x in flatten(variables).items()}
-  result["weight_movement"] = np.asarray(jax.vmap(weight_movement)(variables["params"], first))
-  if store:
-    save_whole(store / f"{group.name}.npz", result)
-    checkpoint.discard(folder)
-  return _networks(group, result)
+    return Training(
+      start,
+      place=lambda progress: place_group(progress, group.width),
+      step=lambda progress: int(progress.states.step),
+      lengths=lambda done: chunk_lengths(steps, every, done),
+      advance=lambda progress, length: advance_group(program, progress, hypers, data, length),
+      finish=finish,
+    )
+
+  return Task(group.name, _title(group), real, steps, begin)
 
 
 def ready(
@@ -247,21 +235,17 @@ def ready(
   """
   seeds = mapping.pad(group.seeds, group.width)
   rows = np.array(mapping.pad(range(len(group.seeds)), group.width))
-  hypers = mapping.stack_hypers([group.arm.hyper] * group.width)
-  keys = train_keys(settings.root_seed, seeds)
-  keys, hypers = (mapping.shard(x, 0, group.width) for x in (keys, hypers))
-  return keys, hypers, mapping.shard(data._replace(train=data.train[rows]), _AXES, group.width)
+  data = data._replace(train=data.train[rows])
+  return prepare(settings.root_seed, seeds, [group.arm.hyper] * group.width, data, _AXES)
 
 
-def _networks(group: DeepGroup, result: dict[str, np.ndarray]) -> list[TrainedNetwork]:
+def _networks(group: DeepGroup, result: Tree) -> list[TrainedNetwork]:
   """A group's networks, from the arrays that are kept of it."""
-  history = {name[8:]: x for name, x in result.items() if name.startswith("history/")}
-  flat = {name[10:]: x for name, x in result.items() if name.startswith("variables/")}
   return [
     TrainedNetwork(
-      unflatten({name: x[i] for name, x in flat.items()}),
+      jax.tree.map(lambda x, i=i: x[i], result["variables"]),
       result["steps"],
-      {name: x[:, i] for name, x in history.items()},
+      {name: x[:, i] for name, x in result["history"].items()},
       float(result["weight_movement"][i]),
     )
     for i in range(len(group.seeds))
@@ -273,9 +257,3 @@ def _title(group: DeepGroup) -> str:
   if group.is_verifier:
     return "the verifier"
   return f"{group.arm.name}: seeds {group.seeds[0]} to {group.seeds[-1]}"
-
-
-def _load(store: Path | None, group: DeepGroup, host: Host) -> list[TrainedNetwork] | None:
-  """A finished group, or None where it is not there or damaged, which is said."""
-  result = load_whole(store / f"{group.name}.npz", host.say) if store else None
-  return None if result is None else _networks(group, result)

@@ -1,6 +1,6 @@
 """How soon the blind score sees structure: models scored again and again while they are trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,12 +8,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxinv.attacks.weights import reshape
+from jaxinv.attacks import reshape
 from jaxinv.ensemble import mapping
-from jaxinv.ensemble.program import Progress, start_group, train_group
-from jaxinv.ensemble.seeds import train_keys
-from jaxinv.experiments import experiment
-from jaxinv.experiments.experiment import Engine, Group, Lab
+from jaxinv.ensemble.groups import Host, Task, Training, run_task
+from jaxinv.ensemble.program import Progress, advance_group, chunk_lengths, prepare, start_group
+from jaxinv.experiments.engines import Engine
+from jaxinv.experiments.experiment import Experiment, split_of, training_labels
+from jaxinv.experiments.planning import Group, plan
 from jaxinv.metrics.stats import benjamini_hochberg
 from jaxinv.metrics.structure import PermutationNull, blind_scores, permutation_null
 from jaxinv.types import Release
@@ -54,81 +55,93 @@ def looks(num_steps: int) -> Int[np.ndarray, " t"]:
   return np.array(sorted({0, num_steps, *(step for step in powers if step < num_steps)}))
 
 
-def measure_power(
-  lab: Lab, alpha: float = 0.05, advanced: Callable[[str, int], None] = lambda text, steps: None
-) -> Power:
+def measure_power(experiment: Experiment, alpha: float = 0.05, host: Host | None = None) -> Power:
   """Trains arms x seeds, and scores the class images of each model at some steps on the way.
 
   The attacker holds one model's weights and nothing else.
 
   Args:
-    lab: settings, data and engines.
+    experiment: settings, data and engines.
     alpha: false alarms allowed: the share of what is flagged that is, of each model's classes.
-    advanced: told how many steps of how many runs were taken.
+    host: progress, and when to stop.
 
   Returns:
     The curves.
 
   Raises:
     InputError: not even one run a device fits the memory.
+    Stopped: the host asked for it. Nothing is kept: it starts anew.
   """
-  steps = looks(lab.settings.steps)
-  null = permutation_null((*lab.dataset.image_shape, 1))
+  settings, steps = experiment.settings, looks(experiment.settings.steps)
+  null = permutation_null((*experiment.dataset.image_shape, 1)[:3])
   runs = {}
-  for group in experiment.plan(lab):
-    found = _follow(lab, group, steps, null, alpha, advanced)
+  for group in plan(experiment):
+    found = run_task(_task(experiment, group, steps, null, alpha), None, host or Host())["found"]
     runs |= {run: Curves(*found[:, i].T) for i, run in enumerate(group.runs)}
   arms = {}
-  for i, arm in enumerate(lab.settings.arms):
-    columns = zip(*(runs[i, seed] for seed in range(lab.settings.num_seeds)), strict=True)
+  for i, arm in enumerate(settings.arms):
+    columns = zip(*(runs[i, seed] for seed in range(settings.num_seeds)), strict=True)
     arms[arm.name] = Curves(*(np.stack(column, 1) for column in columns))
   return Power(steps, arms, alpha)
 
 
-def _follow(
-  lab: Lab,
+def _task(
+  experiment: Experiment,
   group: Group,
   steps: Int[np.ndarray, " t"],
   null: PermutationNull,
   alpha: float,
-  advanced: Callable[[str, int], None],
-) -> Float[np.ndarray, "t s 3"]:
-  """Trains a group; what `Curves` holds of each run, at each of the steps."""
-  engine = lab.engines[group.engine]
-  arms, seeds = zip(*mapping.pad(group.runs, group.width), strict=True)
-  title = ", ".join(dict.fromkeys(lab.settings.arms[arm].name for arm, _ in group.runs))
-  data = mapping.shard(experiment.split_of(lab, seeds), mapping.SHARED_DATA, group.width)
-  data = experiment.lesson(lab, data, seeds)
-  keys = train_keys(lab.settings.root_seed, seeds)
-  hypers = mapping.stack_hypers([lab.settings.arms[arm].hyper for arm in arms])
-  keys, hypers = (mapping.shard(x, 0, group.width) for x in (keys, hypers))
-  axes = (mapping.STATE_AXES, engine.program.data_axes)
-  see = _class_images(engine, lab.dataset.image_shape)
+) -> Task:
+  """Trains a group; what `Curves` holds of each run, at each of the steps: [t, s, 3]."""
+  settings, engine = experiment.settings, experiment.engines[group.engine]
+  see = _class_images(engine, experiment.dataset.image_shape)
 
-  def look(progress: Progress) -> Float[np.ndarray, "s 3"]:
-    rows = []
-    for i in range(len(group.runs)):
-      model = mapping.fetch_run(axes, (progress.states, data), i)
-      scores = blind_scores(np.asarray(see(*model))[..., None], null)
-      structured = benjamini_hochberg(scores.p_values) <= alpha
-      accuracy = progress.history.holdout_accuracy[-1, i]
-      rows.append((structured.mean(), scores.morans_i.mean(), accuracy))
-    return np.array(rows, np.float64)
+  def begin() -> Training:
+    arms, seeds = zip(*mapping.pad(group.runs, group.width), strict=True)
+    data = training_labels(experiment, split_of(experiment, seeds), seeds)
+    hypers = [settings.arms[arm].hyper for arm in arms]
+    members = prepare(settings.root_seed, seeds, hypers, data, engine.program.data_axes)
 
-  progress = start_group(engine.program, keys, hypers, data)
-  found = [look(progress)]
-  for done, step in pairwise(steps.tolist()):
-    # In chunks of 1, 10, 100, ...: each length is compiled once.
-    chunk = 10 ** (len(str(done)) - 1)
-    progress = train_group(engine.program, progress, hypers, data, step, chunk)
-    found.append(look(progress))
-    advanced(title, (step - done) * len(group.runs))
-  return np.stack(found)
+    def look(progress: Progress) -> Float[np.ndarray, "1 s 3"]:
+      rows = []
+      for i in range(len(group.runs)):
+        axes = (mapping.STATE_AXES, engine.program.data_axes)
+        model = mapping.fetch_run(axes, (progress.states, members[2]), i)
+        images = np.asarray(see(*model))
+        scores = blind_scores(images.reshape(*images.shape[:3], -1), null)
+        structured = benjamini_hochberg(scores.p_values) <= alpha
+        accuracy = progress.history.holdout_accuracy[-1, i]
+        rows.append((structured.mean(), scores.morans_i.mean(), accuracy))
+      return np.array(rows, np.float64)[None]
+
+    def advance(state, length):
+      progress = advance_group(engine.program, state[0], *members[1:], length)
+      done = int(progress.states.step)
+      return progress, np.concatenate([state[1], look(progress)]) if done in steps else state[1]
+
+    start = start_group(engine.program, *members)
+    return Training(
+      (start, look(start)),
+      place=lambda state: state,
+      step=lambda state: int(state[0].states.step),
+      lengths=lambda done: _lengths(steps.tolist()),
+      advance=advance,
+      finish=lambda state: {"found": state[1]},
+    )
+
+  names = dict.fromkeys(settings.arms[arm].name for arm, _ in group.runs)
+  return Task("power", ", ".join(names), len(group.runs), settings.steps, begin)
+
+
+def _lengths(steps: Sequence[int]) -> Iterator[int]:
+  """Chunks of 1, 10, 100, ... from each look to the next: each length is compiled once."""
+  for done, step in pairwise(steps):
+    yield from chunk_lengths(step, 10 ** (len(str(done)) - 1), done)
 
 
 def _class_images(
-  engine: Engine, image_shape: tuple[int, int]
-) -> Callable[..., Float[Array, "k h w"]]:
+  engine: Engine, image_shape: tuple[int, ...]
+) -> Callable[..., Float[Array, "k h w *c"]]:
   """Compiles (state, data) -> one raw image a class."""
 
   @jax.jit

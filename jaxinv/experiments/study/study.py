@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
-from jaxinv.experiments import experiment, outcome
-from jaxinv.experiments.experiment import Lab
-from jaxinv.experiments.groups import Host, run_groups
+from jaxinv.experiments import experiment, outcome, planning
+from jaxinv.experiments.experiment import Experiment
+from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.outcome import Outcome
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import comparison, controls
@@ -74,9 +75,9 @@ class Question(NamedTuple):
 class Labs(NamedTuple):
   """The trainings of a study: all cells; the control arms on halves; on shuffled labels."""
 
-  cells: Lab
-  halves: Lab | None
-  shuffled: Lab | None
+  cells: Experiment
+  halves: Experiment | None
+  shuffled: Experiment | None
 
 
 class Answer(NamedTuple):
@@ -151,10 +152,10 @@ def make_labs(question: Question, dataset: Dataset) -> Labs:
     settings,
     arms=tuple(cell.arm for cell in question.cells),
     attacks=attacks,
-    glances=tuple(attack for attack in attacks if attack not in _ONLY_AT_THE_END),
+    at_records=True,
     prefixes=len(question.cells) <= _MOST_CELLS_WITH_PREFIXES,
   )
-  labs = Labs(experiment.make_lab(cells, dataset), None, None)
+  labs = Labs(experiment.make_experiment(cells, dataset), None, None)
   if not question.control_seeds:
     return labs
   base = _arm(question, question.baseline)
@@ -176,7 +177,8 @@ def make_labs(question: Question, dataset: Dataset) -> Labs:
     photographs=False,
   )
   return labs._replace(
-    halves=experiment.make_lab(halves, dataset), shuffled=experiment.make_lab(shuffled, dataset)
+    halves=experiment.make_experiment(halves, dataset),
+    shuffled=experiment.make_experiment(shuffled, dataset),
   )
 
 
@@ -279,11 +281,11 @@ def answer(question: Question, labs: Labs, store: Path | None, host: Host) -> An
   )
 
 
-def _run(lab: Lab, store: Path | None, host: Host) -> Outcome:
-  return outcome.assemble(lab, run_groups(lab, experiment.plan(lab), store, host))
+def _run(lab: Experiment, store: Path | None, host: Host) -> Outcome:
+  return outcome.assemble(lab, run_groups(lab, planning.plan(lab), store, host))
 
 
-def _halves(lab: Lab) -> Halves:
+def _halves(lab: Experiment) -> Halves:
   everyone = experiment.split_of(lab, range(lab.settings.num_seeds))
   return controls.halves_of(
     np.asarray(everyone.train), np.asarray(everyone.holdout), len(lab.dataset.labels)

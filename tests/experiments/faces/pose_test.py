@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from jaxinv.ensemble.groups import Host, Stopped
 from jaxinv.experiments.faces import pose
-from jaxinv.experiments.groups import Host, Stopped
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.types import Dataset, Hyper
 

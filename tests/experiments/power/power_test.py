@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from jaxinv.experiments import experiment
-from jaxinv.experiments.groups import Host, run_groups
+from jaxinv.ensemble.groups import Host
+from jaxinv.experiments import experiment, planning
+from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.power.figures import power_figure
 from jaxinv.experiments.power.power import Curves, Power, first_step, looks, measure_power, to_csv
 from jaxinv.experiments.settings import Arm, Settings
@@ -31,7 +32,7 @@ def blurred(planted):
 
 @pytest.fixture(scope="module")
 def lab(blurred):
-  return experiment.make_lab(SETTINGS, blurred)
+  return experiment.make_experiment(SETTINGS, blurred)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def told():
 
 @pytest.fixture(scope="module")
 def measured(lab, told):
-  return measure_power(lab, advanced=lambda text, steps: told.append((text, steps)))
+  return measure_power(lab, host=Host(lambda text, steps: told.append((text, steps))))
 
 
 @pytest.fixture
@@ -85,14 +86,14 @@ def test_images_without_structure_are_learned_but_never_flagged(lab, planted):
 
 
 def test_the_models_are_those_of_an_experiment(lab, measured):
-  for result in run_groups(lab, experiment.plan(lab), None, Host()):
-    for i, (arm, seed) in enumerate(zip(result["arm"], result["seed"], strict=True)):
+  for result in run_groups(lab, planning.plan(lab), None, Host()):
+    for i, (arm, seed) in enumerate(zip(result.arm, result.seed, strict=True)):
       curves = measured.arms[ARMS[arm].name]
-      images = result["weights"][i].reshape(-1, *lab.dataset.image_shape, 1)
+      images = result.arrays["weights"][i].reshape(-1, *lab.dataset.image_shape, 1)
       np.testing.assert_allclose(
         curves.morans_i[-1, seed], structure.morans_i(images).mean(), rtol=1e-5
       )
-      history = result["history/holdout_accuracy"][[0, -1], i]
+      history = result.history["holdout_accuracy"][[0, -1], i]
       np.testing.assert_allclose(curves.holdout_accuracy[[0, -1], seed], history)
 
 

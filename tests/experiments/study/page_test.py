@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxinv.experiments.groups import Host
+from jaxinv.ensemble.groups import Host
 from jaxinv.experiments.outcome import summarize
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import comparison, figures, files, photographs, study

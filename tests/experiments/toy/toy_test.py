@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from jaxinv.ensemble import mapping, memory
+from jaxinv.ensemble.groups import Host, Stopped
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
-from jaxinv.experiments.groups import Host, Stopped
 from jaxinv.experiments.settings import Arm
 from jaxinv.experiments.toy import figures, groups, toy
 from jaxinv.models.dense import make_model

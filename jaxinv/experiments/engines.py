@@ -1,0 +1,163 @@
+"""Which engine trains an arm, and its compiled functions."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxinv.attacks.release import RELEASE
+from jaxinv.ensemble import mapping
+from jaxinv.ensemble.program import TOGETHER, Program, make_program
+from jaxinv.errors import InputError, choose, named
+from jaxinv.experiments import leakage
+from jaxinv.experiments.in_training import measure_group_in_training
+from jaxinv.experiments.settings import ENGINES, NEUTRAL, Arm, Settings, program_name, used
+from jaxinv.models.params import class_weights
+from jaxinv.training import gram
+from jaxinv.training.losses import LOSSES
+from jaxinv.training.optimizers import LINEAR, OPTIMIZERS, Optimizer
+from jaxinv.types import Dataset, Release, Trained
+
+
+class EnginePlan(NamedTuple):
+  """How the arms of one program are trained.
+
+  Attributes:
+    kind: `primal` or `gram`.
+    optimizer: a name or a function, see `Arm`.
+    used: hyperparameters that some of the arms make use of.
+    features: those of them that cost every step much, and lead out of the span of the data.
+    together: whether all models share one large matrix product.
+  """
+
+  kind: str
+  optimizer: str | Optimizer
+  used: frozenset[str]
+  features: frozenset[str]
+  together: bool
+
+
+def choose_engine(
+  settings: Settings, arms: Sequence[Arm], num_examples: int, num_features: int
+) -> EnginePlan:
+  """Which engine trains the arms of one program, and how.
+
+  Args:
+    settings: the engine that is asked for, or `auto`; the model and the batches.
+    arms: the arms.
+    num_examples: examples of the data set, n.
+    num_features: features of each, p.
+
+  Returns:
+    The plan.
+
+  Raises:
+    InputError: the gram engine is asked for, and cannot train these arms.
+  """
+  optimizer = arms[0].optimizer
+  used_by_any = frozenset().union(*(used(arm.hyper) for arm in arms))
+  exact = settings.model is None and gram.serves(optimizer, settings.hidden, used_by_any)
+  if settings.engine == "gram" and not exact:
+    raise InputError(
+      f"the gram engine cannot train {program_name(arms[0])} with {len(settings.hidden)} hidden "
+      f"layers: it is for linear models and {', '.join(LINEAR)}, without "
+      f"{', '.join(gram.OUTSIDE)}; give --engine=auto"
+    )
+  kind = settings.engine
+  if kind == "auto":
+    kind = "gram" if exact and gram.pays(num_examples, num_features) else "primal"
+  features = used_by_any & set(gram.OUTSIDE)
+  # Where all models multiply the same examples by their weights, together they make one large
+  # product, which is worth more than a core's cache.
+  together = kind == "primal" and not settings.batch_size and not features
+  return EnginePlan(kind, optimizer, used_by_any, features, together)
+
+
+class Engine(NamedTuple):
+  """The compiled functions for the arms that one program trains.
+
+  Attributes:
+    kind: `primal` or `gram`.
+    is_linear: whether the model is linear, so that its class weights say all.
+    program: trains a group.
+    measure: places -> (group, place, healthy) -> what is measured of a group.
+    look: group -> leakage at a record, see `in_training.measure_in_training`.
+    examine: (group, i) -> what the i-th run gives away.
+    watch: (group, i, class) -> the i-th run's weights of one class, [p].
+  """
+
+  kind: str
+  is_linear: bool
+  program: Program
+  measure: Callable[[int], Callable[..., leakage.Measured]]
+  look: Callable[[Trained], tuple[dict, dict]]
+  examine: Callable[..., leakage.Findings]
+  watch: Callable[..., jax.Array]
+
+
+def make_engine(
+  settings: Settings, chosen: EnginePlan, model: nn.Module, config: leakage.EvalConfig
+) -> Engine:
+  """Builds the trainer that was chosen, and maps it and what looks at its models over runs."""
+  # The engine in the span of the data has none of these features, and is not taken for them.
+  named = {"features": chosen.features} if chosen.features else {}
+  is_linear = settings.model is None and not settings.hidden
+  if chosen.together and is_linear:
+    named["turned"] = True
+  optimizer = choose("optimizer", chosen.optimizer, OPTIMIZERS)
+  parts = (model, choose("loss", settings.loss, LOSSES), optimizer, settings.batch_size)
+  trainer = ENGINES[chosen.kind](*parts, off=set(NEUTRAL) - chosen.used, **named)
+  program = make_program(
+    trainer,
+    mapping.SHARED_DATA._replace(labels=0 if settings.shuffled_labels else None),
+    block=TOGETHER if chosen.together else 0,
+  )
+  config = config._replace(altered=bool(set(RELEASE) & chosen.used))
+  at_records = tuple(attack for attack in config.attacks if attack.project)
+  # What is recovered is compared with the truth, whatever was taught.
+  seen = program._replace(data_axes=mapping.SHARED_DATA)
+  return Engine(
+    chosen.kind,
+    is_linear,
+    program,
+    measure=cache(lambda places: leakage.measure_group(seen, config, places)),
+    look=measure_group_in_training(seen, config._replace(attacks=at_records)),
+    examine=leakage.examine_one(seen, config),
+    watch=leakage.watch_one(seen, config),
+  )
+
+
+def check_model(
+  settings: Settings, model: nn.Module, dataset: Dataset, config: leakage.EvalConfig
+) -> None:
+  """Raises InputError unless every attack gives one image a class of this model's parameters.
+
+  Nothing is run: shapes alone are asked for.
+  """
+  shape, classes = dataset.image_shape, dataset.num_classes
+  one = jax.ShapeDtypeStruct((1, dataset.inputs.shape[1]), jnp.float32)
+  try:
+    params = jax.eval_shape(model.init, jax.random.key(0), one)["params"]
+    logits = jax.eval_shape(model.apply, {"params": params}, one)
+  except (TypeError, ValueError, KeyError) as error:
+    raise InputError(
+      f"the model cannot take images of {dataset.inputs.shape[1]} values, one a row: "
+      f"{str(error).splitlines()[0]}"
+    ) from None
+  if logits.shape != (1, classes):
+    raise InputError(f"the model gives outputs of shape {logits.shape}: need (1, {classes}) logits")
+  jax.eval_shape(lambda params: class_weights(params, dataset.inputs.shape[1], classes), params)
+  release = Release(params, params, previous_params=params)
+  for attack in config.attacks:
+    with named(f"attack '{attack.name}'"):
+      try:
+        images = jax.eval_shape(lambda held, a=attack: a(held, shape), release)
+      except InputError:
+        raise
+      except Exception as error:  # Of the user's own code anything may come.
+        raise InputError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+      if images.shape != (classes, *shape):
+        raise InputError(f"gives {images.shape}: need one image a class, {(classes, *shape)}")
