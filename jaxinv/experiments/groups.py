@@ -9,8 +9,10 @@ import numpy as np
 
 from jaxinv.ensemble import mapping, program
 from jaxinv.ensemble.groups import Host, Task, Training, Tree, run_task
-from jaxinv.experiments.experiment import Engine, Experiment, Group, places, remembers, split_of
+from jaxinv.experiments.engines import Engine
+from jaxinv.experiments.experiment import Experiment, remembers, split_of
 from jaxinv.experiments.experiment import training_labels as taught_to
+from jaxinv.experiments.planning import Group, places
 from jaxinv.experiments.settings import Settings
 from jaxinv.types import Snapshot, Trained
 
