@@ -27,12 +27,14 @@ import numpy as np
 from absl import flags
 
 from jaxinv.attacks.attack import ALL, Attack
-from jaxinv.auditing import page as audit_report
 from jaxinv.auditing.audit import audit
 from jaxinv.auditing.findings import Audit, References
 from jaxinv.auditing.formats.read import read_weights
 from jaxinv.auditing.formats.stored import Stored
+from jaxinv.auditing.page import PageData, write_page
 from jaxinv.auditing.sources import LAYOUTS
+from jaxinv.auditing.to_json import to_json
+from jaxinv.auditing.verdict import summary_lines
 from jaxinv.data.folder import load_references
 from jaxinv.ensemble.groups import Stopped
 from jaxinv.errors import InputError, named_object
@@ -154,7 +156,7 @@ def _main(argv: Sequence[str]) -> int:
     with folder.working_in(out_dir):
       page = _write(out_dir, found, config, shlex.join(["python", "-m", "launch.audit", *argv]))
       folder.finish(out_dir, config)
-  for line in audit_report.summary_lines(found):
+  for line in summary_lines(found):
     print(line)
   print(f"report: {page}")
   return FOUND if _met(found) else 0
@@ -167,9 +169,9 @@ def _write(out_dir: Path, found: Audit, config: Mapping, command: str) -> Path:
     name = f"{finding.source}/{finding.what}/{finding.attack.name}"
     arrays |= {name: finding.images, f"{name}/kept": finding.kept}
   files.write_npz(out_dir / "recovered.npz", arrays)
-  page = audit_report.write_page(out_dir, audit_report.Story(found, config, command))
+  page = write_page(out_dir, PageData(found, config, command))
   # Last: where it is, all is there.
-  files.write_json(out_dir / "audit.json", audit_report.to_json(found, command, config))
+  files.write_json(out_dir / "audit.json", to_json(found, command, config))
   return page
 
 

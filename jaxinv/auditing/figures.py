@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from jaxinv.auditing.findings import Audit, Finding, clearness, rank
-from jaxinv.auditing.verdict import plural, two_digits
 from jaxinv.metrics.images import normalize
 from jaxinv.runs.figures import colour, legend, new_figure, short
+from jaxinv.runs.text import count, number
 
 # At most so many recovered images in the first figure; of one or two a column with references.
 MOST_SHOWN, MOST_PAIRS = 24, 16
@@ -144,8 +144,9 @@ def clearest_figure(audit: Audit, picks: Sequence[Pick]) -> Figure:
 
 def _recovered_tile(pick: Pick, several: bool) -> Tile:
   finding = pick.finding
-  number = two_digits(finding.morans_i[pick.unit])
-  words = f"{finding.what} {pick.unit}, I {number}\n{finding.attack.name}"
+  words = (
+    f"{finding.what} {pick.unit}, I {number(finding.morans_i[pick.unit], 2)}\n{finding.attack.name}"
+  )
   if several:
     words = f"{short(finding.source, 16)}\n{words}"
   return Tile(displayable(finding.images[pick.place][None])[0], words, pick.frame)
@@ -252,7 +253,7 @@ def scores_figure(findings: Sequence[Finding]) -> Figure:
     if finding.match is not None and finding.matched is not None:
       _strip(axes[1], row, finding.match.person_ncc, finding.matched, _MATCHED)
   names = [
-    f"{short(f.source, 30)}\n{f.attack.name}, {len(f.morans_i)} {plural(f.what)}" for f in findings
+    f"{short(f.source, 30)}\n{f.attack.name}, {count(len(f.morans_i), f.what)}" for f in findings
   ]
   axes[0].set_yticks(range(len(findings)), names, parse_math=False, fontsize=8)
   axes[0].set_ylim(len(findings) - 0.4, -0.6)

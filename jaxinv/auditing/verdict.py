@@ -1,7 +1,7 @@
 """The verdict of an audit in words made of its numbers, the same on every page and console."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from jaxinv.attacks.attack import Attack
 from jaxinv.auditing.findings import Audit, Finding
 from jaxinv.auditing.sources import is_memory
+from jaxinv.runs.text import count, listed, number
 
 # How the images that the verdict is on are called.
 WORDS = {"class": "class image", "unit": "unit"}
@@ -31,12 +32,12 @@ def verdict(audit: Audit) -> list[str]:
   if audit.match:
     return [
       *_shown(audit, matched),
-      f"Image-like structure is in {_listed(tally.text for tally in structured)}.",
+      f"Image-like structure is in {listed(tally.text for tally in structured)}.",
       *_beside(audit),
     ]
   unlike = f"none resembles any of {_whom(audit)} beyond chance" if audit.references else ""
   if audit.structure:
-    counts = _listed(tally.text for tally in structured)
+    counts = listed(tally.text for tally in structured)
     rest = f", but {unlike}" if unlike else "; no reference images were given, so whose it is was "
     rest += "" if unlike else "not asked"
     first = f"The weights hold image-like structure in {counts}{rest}."
@@ -168,14 +169,14 @@ def flagged(finding: Finding, flag: str) -> int | None:
 def _subject(tallies: Sequence[_Tally], verb: str) -> str:
   """The counts, with a verb that agrees with them."""
   one = len(tallies) == 1 and tallies[0].flagged == 1
-  return f"{_listed(tally.text for tally in tallies)} {verb}{'s' if one else ''}"
+  return f"{listed(tally.text for tally in tallies)} {verb}{'s' if one else ''}"
 
 
 def _seen_with(tallies: Sequence[_Tally]) -> str:
   """What an attacker must hold to see it."""
   shown = [tally for tally in tallies if tally.flagged]
   if {tally.needs for tally in shown} == {"weights"}:
-    attacks = _listed(dict.fromkeys(tally.attack.name for tally in shown))
+    attacks = listed(dict.fromkeys(tally.attack.name for tally in shown))
     return f"An attacker sees this with the weights alone ({attacks})."
   parts = []
   for tally in shown:
@@ -185,7 +186,7 @@ def _seen_with(tallies: Sequence[_Tally]) -> str:
     if tally.needs != "weights" and tally.plain:
       text += f", where the weights alone show {tally.plain[1]} ({tally.plain[0]})"
     parts.append(text)
-  return f"An attacker sees this {_listed(parts)}."
+  return f"An attacker sees this {listed(parts)}."
 
 
 def _people_seen(audit: Audit, tallies: Sequence[_Tally]) -> str:
@@ -237,27 +238,6 @@ def values_of(shape: Sequence[int]) -> int:
   return int(np.prod(shape, dtype=object)) if shape else 1
 
 
-def count(number: int, word: str) -> str:
-  """A number with its noun: `1 unit`, `1,024 units`."""
-  return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
-
-
-def two_digits(value: float) -> str:
-  """A number with two digits, without a minus before a zero."""
-  return f"{round(float(value), 2) + 0.0:.2f}"
-
-
-def plural(what: str) -> str:
-  """`classes`, `units`, `filters`."""
-  return f"{what}es" if what.endswith("s") else f"{what}s"
-
-
-def _listed(words: Iterable[str]) -> str:
-  """`a`, `a and b`, `a, b and c`."""
-  *most, last = words
-  return f"{', '.join(most)} and {last}" if most else last
-
-
 def telling(findings: Sequence[Finding], most: int) -> list[Finding]:
   """The findings that tell the most where there are many, in the order they came in.
 
@@ -297,9 +277,8 @@ def summary_lines(audit: Audit) -> list[str]:
     counts = [f"{flagged(finding, 'structured')} structured"]
     if finding.matched is not None:
       counts.append(f"{flagged(finding, 'matched')} single out a person")
-    median = f"median Moran's I {two_digits(np.median(finding.morans_i))}"
-    what = finding.what if num == 1 else plural(finding.what)
-    counted = f"{num:,} {what}: {', '.join([*counts, median])}"
+    median = f"median Moran's I {number(np.median(finding.morans_i), 2)}"
+    counted = f"{count(num, finding.what)}: {', '.join([*counts, median])}"
     lines.append(f"  {finding.source}  {finding.attack.name}  {counted}")
   if len(shown) < len(audit.findings):
     lines.append(f"  and {count(len(audit.findings) - len(shown), 'finding')} more in audit.json")

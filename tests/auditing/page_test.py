@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from jaxinv.attacks.attack import Attack, resolve
-from jaxinv.auditing import figures, findings, page, verdict
+from jaxinv.auditing import figures, findings, page, to_json, verdict
 from jaxinv.auditing.findings import Audit, Finding, Tensor
 from jaxinv.metrics.matching import Match
 from jaxinv.runs import files
@@ -80,7 +80,7 @@ def audit_of(*findings, known=None, shape=SHAPE, tensors=UNSEEN, alpha=0.05, mea
 
 
 def page_of(audit, folder) -> str:
-  story = page.Story(audit, CONFIG, "python -m launch.audit")
+  story = page.PageData(audit, CONFIG, "python -m launch.audit")
   return page.write_page(folder, story).read_text()
 
 
@@ -128,7 +128,7 @@ def page_of(audit, folder) -> str:
   ],
 )
 def test_the_verdict_is_made_of_the_numbers(audit, expected):
-  first, *rest = page.verdict(audit)
+  first, *rest = verdict.verdict(audit)
   assert first == expected
   if not audit.structure:
     assert "no proof" in " ".join(rest)
@@ -136,17 +136,17 @@ def test_the_verdict_is_made_of_the_numbers(audit, expected):
 
 def test_the_verdict_says_what_an_attacker_must_hold():
   plain, more = plant(6, 1, 1), plant(6, 5, 5, attack="init_diff")
-  text = " ".join(page.verdict(audit_of(plain, more, known=people())))
+  text = " ".join(verdict.verdict(audit_of(plain, more, known=people())))
   assert "5 of 6 class images" in text and "5 different people" in text
   assert "with weights and initial weights (init_diff), where the weights alone show 1" in text
   # Where the weights alone show as much, they are what is told of.
-  text = " ".join(page.verdict(audit_of(plant(6, 5, 5), more, known=people())))
+  text = " ".join(verdict.verdict(audit_of(plant(6, 5, 5), more, known=people())))
   assert "with the weights alone (reshape)" in text and "init_diff" not in text
 
 
 def test_units_of_several_tensors_are_added_up_and_filters_are_not():
   units = [plant(10, n, what="unit", source=f"w{n}") for n in (2, 3)]
-  text = page.verdict(audit_of(*units, plant(9, 9, what="filter")))[0]
+  text = verdict.verdict(audit_of(*units, plant(9, 9, what="filter")))[0]
   assert "in 5 of 20 units;" in text and "filter" not in text
 
 
@@ -167,14 +167,14 @@ def test_how_much_was_looked_at():
 
 def test_the_console_has_a_line_a_finding_and_not_too_many():
   audit = audit_of(plant(matched=3), plant(7, 2, 0, "unit", source="u"), known=people())
-  lines = page.summary_lines(audit)
-  assert lines[0] == page.verdict(audit)[0]
+  lines = verdict.summary_lines(audit)
+  assert lines[0] == verdict.verdict(audit)[0]
   assert lines[-2:] == [
     "  w  reshape  6 classes: 4 structured, 3 single out a person, median Moran's I 0.88",
     "  u  reshape  7 units: 2 structured, 0 single out a person, median Moran's I 0.00",
   ]
   many = [plant(3, int(i == 50), what="unit", source=f"w{i}") for i in range(70)]
-  lines = page.summary_lines(audit_of(*many))
+  lines = verdict.summary_lines(audit_of(*many))
   assert lines[-1].strip() == "and 50 findings more in audit.json"
   assert any(line.startswith("  w50  reshape  3 units: 1 structured") for line in lines)
 
@@ -184,10 +184,10 @@ def test_the_console_has_a_line_a_finding_and_not_too_many():
 
 def test_the_json_holds_what_was_found(tmp_path):
   audit = audit_of(plant(matched=3), known=people(), measures={"reshape": {"ncc": np.float32(0.5)}})
-  files.write_json(tmp_path / "a.json", page.to_json(audit, "python -m x", CONFIG))
+  files.write_json(tmp_path / "a.json", to_json.to_json(audit, "python -m x", CONFIG))
   told = json.loads((tmp_path / "a.json").read_text())
   assert told["verdict"]["structure"] is True and told["verdict"]["match"] is True
-  assert told["verdict"]["text"].startswith(page.verdict(audit)[0])
+  assert told["verdict"]["text"].startswith(verdict.verdict(audit)[0])
   assert told["image_shape"] == [12, 9, 1] and told["weights"] == CONFIG["weights"]
   assert told["measures"] == {"reshape": {"ncc": 0.5}} and told["notes"] == ["A note."]
   assert told["references"]["people"] == 5 and told["references"]["images"] == 15
@@ -212,8 +212,8 @@ def test_the_json_holds_what_was_found(tmp_path):
 
 def test_the_json_has_the_same_keys_without_references_and_no_nan():
   bare = plant()._replace(morans_i=np.array([np.nan, np.inf, 0.5, 0.4, 0.3, 0.2]))
-  told = page.to_json(audit_of(bare), "", CONFIG)
-  full = page.to_json(audit_of(plant(matched=3), known=people()), "", CONFIG)
+  told = to_json.to_json(audit_of(bare), "", CONFIG)
+  full = to_json.to_json(audit_of(plant(matched=3), known=people()), "", CONFIG)
   json.dumps(told, allow_nan=False)
   assert told.keys() == full.keys() and told["verdict"]["match"] is None
   (found,), (other,) = told["findings"], full["findings"]
@@ -226,7 +226,7 @@ def test_the_json_has_the_same_keys_without_references_and_no_nan():
 def test_of_many_images_the_json_lists_those_that_tell_most():
   big = plant(20000, 100, 50, "unit")._replace(images=np.empty((0, *SHAPE)), kept=np.arange(0))
   audit = audit_of(big, big, known=people())
-  told = page.to_json(audit, "", CONFIG)
+  told = to_json.to_json(audit, "", CONFIG)
   for found in told["findings"]:
     assert found["units_left_out"] == 18000 and len(found["units"]) == 2000
     assert [unit["index"] for unit in found["units"]] == list(range(2000))
@@ -254,10 +254,10 @@ def test_each_class_is_among_the_clearest_once_and_as_the_weights_alone_show_it_
 
 def test_what_an_optimiser_remembers_is_told_apart():
   memory = plant(9, 9, source="opt_state/0/mu/w")
-  both = page.verdict(audit_of(plant(), memory))
+  both = verdict.verdict(audit_of(plant(), memory))
   assert "in 4 of 6 class images;" in both[0]
   assert both[-1].startswith("What the optimiser remembers (1 tensor in the file) shows images")
-  hidden = page.verdict(audit_of(plant(structured=0), memory))
+  hidden = verdict.verdict(audit_of(plant(structured=0), memory))
   assert "in 9 of 15 class images;" in hidden[0]
 
 
@@ -338,9 +338,9 @@ def test_an_attack_of_the_callers_own_is_told_of_like_any_other(tmp_path):
   needs = frozenset({"params", "init_params"})
   mine = Attack("squint", recover, needs, words="W, squinted", how="the weights through a mist")
   audit = audit_of(plant(6, 1, 1), plant(6, 5, 5)._replace(attack=mine), known=people())
-  text = " ".join(page.verdict(audit))
+  text = " ".join(verdict.verdict(audit))
   assert "with weights and initial weights (squint), where the weights alone show 1" in text
-  told = page.to_json(audit, "", CONFIG)["findings"][1]
+  told = to_json.to_json(audit, "", CONFIG)["findings"][1]
   assert (told["attack"], told["knowledge"]) == ("squint", "weights and initial weights")
   shown = html.unescape(page_of(audit, tmp_path))
   assert "<td>squint</td>" in shown and "the weights through a mist" in shown
@@ -365,7 +365,7 @@ def test_the_page_has_all_sections_in_order_and_needs_no_other_file(tmp_path):
     ),
     *("Every image", "Every tensor", "How to read this", "This run"),
   ]
-  assert f"<b>{page.verdict(audit)[0]}</b>" in text
+  assert f"<b>{verdict.verdict(audit)[0]}</b>" in text
   assert raw.count('<img src="data:image/png;base64,') == 5
   assert not re.search(r"(src|href)=\"(?!data:)", raw) and "<i>" not in raw
   for shown in ("3 (50%)", "0.123", "0.456", "no axis fits", "A note.", "p1/0.pgm (0.30)"):
