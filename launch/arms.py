@@ -4,8 +4,9 @@ import math
 import re
 from collections.abc import Callable, Container, Sequence
 
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, choose, named
 from jaxinv.experiments.settings import Arm
+from jaxinv.training.hyper import FIELDS
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.types import Hyper
 
@@ -13,21 +14,7 @@ from jaxinv.types import Hyper
 Ranges = dict[str, tuple[Callable[[float], bool], str]]
 
 _LARGEST = 1e9
-_RANGES: Ranges = {
-  "learning_rate": (lambda x: 0 < x <= _LARGEST, "above 0 and at most 1e9"),
-  "momentum": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
-  "weight_decay": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
-  "init_scale": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
-  "label_smoothing": (lambda x: -1 < x < 1, "above -1 and below 1"),
-  "clip_norm": (lambda x: x > 0, "above 0, inf for no clipping"),
-  "steps": (lambda x: x >= 0 and (x == math.inf or x == int(x)), "that is whole and not negative"),
-  "input_noise": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
-  "dropout": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
-  "dp_clip": (lambda x: x > 0, "above 0, inf for no DP-SGD"),
-  "dp_noise": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
-  "release_noise": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
-  "release_bits": (lambda x: x in (*range(1, 25), math.inf), "of bits from 1 to 24, or inf"),
-}
+_RANGES: Ranges = {name: (field.accepts, field.range) for name, field in FIELDS.items()}
 # The same of what only networks have.
 _NETWORK_RANGES: Ranges = {
   "width_factor": (lambda x: 0 < x <= 16, "above 0 and at most 16"),
@@ -66,9 +53,8 @@ def parse_arm(text: str) -> Arm:
   """Parses one arm; see `parse_arms`."""
   name, values = split_arm(text, ("optimizer", *Hyper._fields))
   optimizer = values.pop("optimizer", "sgd")
-  if optimizer not in OPTIMIZERS:
-    choices = ", ".join(OPTIMIZERS)
-    raise InputError(f"--arm {name}: unknown optimizer '{optimizer}': choose from {choices}")
+  with named(f"--arm {name}"):
+    choose("optimizer", optimizer, OPTIMIZERS)
   refuse_momentum(f"--arm {name}", optimizer, values)
   return Arm(
     name, optimizer, Hyper(**{k: number(f"--arm {name}", k, v) for k, v in values.items()})

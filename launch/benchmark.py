@@ -53,11 +53,12 @@ from jaxinv.experiments.benchmark.engines import (
   Training,
 )
 from jaxinv.experiments.experiment import Experiment
-from jaxinv.experiments.settings import Arm, Settings, used
+from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.runs import files, folder
 from jaxinv.runs import page as report
 from jaxinv.runs.figures import save
 from jaxinv.training import gram
+from jaxinv.training.hyper import used
 from jaxinv.types import Dataset
 
 from . import flags as shared
@@ -216,7 +217,7 @@ def _read_engines(arms: Sequence[Arm]) -> list[str]:
 def _serves(engine: str, arm: Arm) -> bool:
   """Whether an engine can train an arm."""
   if engine == GRAM:
-    return gram.serves(arm.optimizer, ())
+    return gram.is_exact(arm.optimizer, ())
   return engine not in torch_peers.PEERS or arm.optimizer in torch_peers.OPTIMIZERS
 
 

@@ -17,15 +17,15 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv.attacks.release import RELEASE
 from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment
 from jaxinv.experiments.power.figures import power_figure
 from jaxinv.experiments.power.power import Power, first_step, measure_power, to_csv
-from jaxinv.experiments.settings import Settings, used
+from jaxinv.experiments.settings import Settings
 from jaxinv.runs import files, folder
 from jaxinv.runs.figures import save
+from jaxinv.training.hyper import ON_RELEASE, used
 
 from . import flags as shared
 from .arms import parse_arms
@@ -91,7 +91,7 @@ def _settings() -> Settings:
       raise InputError(f"--{name} has no meaning for launch.power: leave it out")
   arms = parse_arms(FLAGS.arm)
   for arm in arms:
-    if altered := used(arm.hyper) & set(RELEASE):
+    if altered := used(arm.hyper) & set(ON_RELEASE):
       raise InputError(
         f"--arm {arm.name}: {min(altered)} changes what is released, and weights are looked at in "
         "training here: leave it out"

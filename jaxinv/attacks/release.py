@@ -6,9 +6,6 @@ from jaxtyping import Array, Float
 
 from jaxinv.types import Hyper, Params, PRNGKey
 
-# The hyperparameters that change what is released.
-RELEASE = ("release_noise", "release_bits")
-
 
 def defend(params: Params, hyper: Hyper, key: PRNGKey) -> Params:
   """What is released of trained parameters: first noise is added, then they are rounded.

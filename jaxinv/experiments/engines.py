@@ -8,15 +8,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxinv.attacks.release import RELEASE
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.program import TOGETHER, Program, make_program
 from jaxinv.errors import InputError, choose, named
 from jaxinv.experiments import leakage
 from jaxinv.experiments.in_training import measure_group_in_training
-from jaxinv.experiments.settings import ENGINES, NEUTRAL, Arm, Settings, program_name, used
+from jaxinv.experiments.settings import ENGINES, Arm, Settings, program_name
 from jaxinv.models.params import class_weights
 from jaxinv.training import gram
+from jaxinv.training.hyper import ON_RELEASE, OUTSIDE, used
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import LINEAR, OPTIMIZERS, Optimizer
 from jaxinv.types import Dataset, Release, Trained
@@ -29,14 +29,12 @@ class EnginePlan(NamedTuple):
     kind: `primal` or `gram`.
     optimizer: a name or a function, see `Arm`.
     used: hyperparameters that some of the arms make use of.
-    features: those of them that cost every step much, and lead out of the span of the data.
     together: whether all models share one large matrix product.
   """
 
   kind: str
   optimizer: str | Optimizer
   used: frozenset[str]
-  features: frozenset[str]
   together: bool
 
 
@@ -59,21 +57,20 @@ def choose_engine(
   """
   optimizer = arms[0].optimizer
   used_by_any = frozenset().union(*(used(arm.hyper) for arm in arms))
-  exact = settings.model is None and gram.serves(optimizer, settings.hidden, used_by_any)
+  exact = settings.model is None and gram.is_exact(optimizer, settings.hidden, used_by_any)
   if settings.engine == "gram" and not exact:
     raise InputError(
       f"the gram engine cannot train {program_name(arms[0])} with {len(settings.hidden)} hidden "
       f"layers: it is for linear models and {', '.join(LINEAR)}, without "
-      f"{', '.join(gram.OUTSIDE)}; give --engine=auto"
+      f"{', '.join(OUTSIDE)}; give --engine=auto"
     )
   kind = settings.engine
   if kind == "auto":
-    kind = "gram" if exact and gram.pays(num_examples, num_features) else "primal"
-  features = used_by_any & set(gram.OUTSIDE)
+    kind = "gram" if exact and gram.is_faster(num_examples, num_features) else "primal"
   # Where all models multiply the same examples by their weights, together they make one large
   # product, which is worth more than a core's cache.
-  together = kind == "primal" and not settings.batch_size and not features
-  return EnginePlan(kind, optimizer, used_by_any, features, together)
+  together = kind == "primal" and not settings.batch_size and not used_by_any & set(OUTSIDE)
+  return EnginePlan(kind, optimizer, used_by_any, together)
 
 
 class Engine(NamedTuple):
@@ -102,20 +99,17 @@ def make_engine(
   settings: Settings, chosen: EnginePlan, model: nn.Module, config: leakage.EvalConfig
 ) -> Engine:
   """Builds the trainer that was chosen, and maps it and what looks at its models over runs."""
-  # The engine in the span of the data has none of these features, and is not taken for them.
-  named = {"features": chosen.features} if chosen.features else {}
   is_linear = settings.model is None and not settings.hidden
-  if chosen.together and is_linear:
-    named["turned"] = True
+  layout = {"transposed_kernel": True} if chosen.together and is_linear else {}
   optimizer = choose("optimizer", chosen.optimizer, OPTIMIZERS)
   parts = (model, choose("loss", settings.loss, LOSSES), optimizer, settings.batch_size)
-  trainer = ENGINES[chosen.kind](*parts, off=set(NEUTRAL) - chosen.used, **named)
+  trainer = ENGINES[chosen.kind](*parts, used=chosen.used, **layout)
   program = make_program(
     trainer,
     mapping.SHARED_DATA._replace(labels=0 if settings.shuffled_labels else None),
     block=TOGETHER if chosen.together else 0,
   )
-  config = config._replace(altered=bool(set(RELEASE) & chosen.used))
+  config = config._replace(altered=bool(set(ON_RELEASE) & chosen.used))
   at_records = tuple(attack for attack in config.attacks if attack.project)
   # What is recovered is compared with the truth, whatever was taught.
   seen = program._replace(data_axes=mapping.SHARED_DATA)

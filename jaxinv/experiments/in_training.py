@@ -13,7 +13,6 @@ from jaxinv.ensemble.mapping import in_turn, over_devices, trained_axes
 from jaxinv.ensemble.program import Program
 from jaxinv.experiments.leakage import EvalConfig, accuracies, released
 from jaxinv.metrics import images
-from jaxinv.models.params import dense_logits
 from jaxinv.training.projection import Projection, correlate, project_difference
 from jaxinv.training.trainer import Trainer
 from jaxinv.types import Release, Trained
@@ -52,7 +51,7 @@ def measure_in_training(
       similarity, other = (jnp.diagonal(correlate(seen, x, data)).mean() for x in (train, held))
       measures[attack]["excess"] = similarity - other
   if release is not None:
-    logits = dense_logits(release.params, data.inputs, config.num_classes)
+    logits = trainer.logits(release.params, data.inputs)
     measures["model"] = accuracies(logits, data)
   return measures, details
 

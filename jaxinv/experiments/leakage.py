@@ -17,7 +17,7 @@ from jaxinv.ensemble.program import Program
 from jaxinv.metrics.images import correlations, identified
 from jaxinv.metrics.metric import DEFAULT as DEFAULT_METRICS
 from jaxinv.metrics.metric import Metric, Targets, measure
-from jaxinv.models.params import class_weights, dense_logits, output_bias, weight_movement
+from jaxinv.models.params import class_weights, output_bias, weight_movement
 from jaxinv.training.trainer import Trainer
 from jaxinv.types import Data, Params, Release, Stream, Trained
 
@@ -128,7 +128,7 @@ def examine(trainer: Trainer, config: EvalConfig, model: Trained) -> Findings:
   measures |= {"model": {"weight_movement": weight_movement(params, init_params)}}
   num_features = data.inputs.shape[-1]
   if config.altered or config.photographs:
-    logits = dense_logits(params, data.inputs, config.num_classes)
+    logits = trainer.logits(params, data.inputs)
     if config.altered:
       measures["model"] |= accuracies(logits, data)
     if config.photographs:

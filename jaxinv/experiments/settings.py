@@ -17,6 +17,7 @@ from jaxinv.metrics.images import NORMALIZATIONS
 from jaxinv.metrics.metric import Metric
 from jaxinv.metrics.metric import resolve as resolve_metrics
 from jaxinv.training import gram, primal
+from jaxinv.training.hyper import check_hyper, program_words
 from jaxinv.training.losses import LOSSES, Loss
 from jaxinv.training.optimizers import OPTIMIZERS, Optimizer
 from jaxinv.types import Dataset, Hyper
@@ -114,37 +115,13 @@ def check_names(names: Sequence[str]) -> None:
     raise InputError(f"arm '{twice[0]}' is named twice" if twice else "no arm is given")
 
 
-# Hyperparameters whose usual value changes nothing; without them a step is quicker.
-NEUTRAL = {
-  name: value
-  for name, value in Hyper()._asdict().items()
-  if name not in ("learning_rate", "momentum", "init_scale")
-}
-
-
-def used(hyper: Hyper) -> set[str]:
-  """The hyperparameters that a way of training makes use of, of those that may be left out."""
-  return {name for name, value in NEUTRAL.items() if getattr(hyper, name) != value}
-
-
-# How hyperparameters that need a program of their own are called in a program's name.
-_PROGRAM_WORDS = {
-  "input_noise": "noise",
-  "dropout": "dropout",
-  "dp_clip": "dp",
-  "release_noise": "release",
-  "release_bits": "release",
-}
-
-
 def program_name(arm: Arm) -> str:
   """Which compiled program trains an arm: its optimiser's, but for some defences their own.
 
   Noise, dropout and DP-SGD cost every step much, and what is changed on release every look,
   whatever their strength: arms without them should not pay for them.
   """
-  extra = [word for name, word in _PROGRAM_WORDS.items() if name in used(arm.hyper)]
-  return "+".join(dict.fromkeys([optimizer_name(arm), *extra]))
+  return "+".join((optimizer_name(arm), *program_words(arm.hyper)))
 
 
 def optimizer_name(arm: Arm) -> str:
@@ -164,8 +141,7 @@ def check(settings: Settings, dataset: Dataset) -> None:
   for arm in settings.arms:
     with named(f"arm '{arm.name}'"):
       choose("optimizer", arm.optimizer, OPTIMIZERS)
-      if "dp_noise" in used(arm.hyper) and "dp_clip" not in used(arm.hyper):
-        raise InputError("dp_noise is in units of dp_clip: give dp_clip too")
+      check_hyper(arm.hyper)
   check_names([arm.name for arm in settings.arms])
   functions: dict[str, object] = {}
   for arm in settings.arms:

@@ -23,6 +23,7 @@ import optax.contrib
 from jaxtyping import Array, Bool, Float, Key
 
 from jaxinv.errors import InputError
+from jaxinv.models.dense import MLP
 from jaxinv.training.losses import Loss
 from jaxinv.types import Hyper, Params, PRNGKey
 
@@ -82,7 +83,7 @@ def private_mean(each: Params, size: int, hyper: Hyper, key: PRNGKey) -> Params:
 
 def is_linear(model: nn.Module) -> bool:
   """Whether a model is one dense layer, for `linear_private_mean`."""
-  return getattr(model, "hidden", None) == ()
+  return isinstance(model, MLP) and not model.hidden
 
 
 def linear_private_mean(

@@ -17,19 +17,21 @@ A(t) is worth having for itself: it says how much of each example is in the weig
 representer theorem at work (Kimeldorf & Wahba 1971), and the dual form of gradient descent.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxinv.models.params import class_weights, output_bias
-from jaxinv.training.batches import next_batch
+from jaxinv.training.batches import Batch, next_batch
+from jaxinv.training.hyper import IN_SPAN, OUTSIDE
 from jaxinv.training.losses import Loss, smooth_targets
-from jaxinv.training.optimizers import LINEAR, Optimizer, stopped
+from jaxinv.training.optimizers import Optimizer, is_linear, stopped
 from jaxinv.training.projection import Projection
 from jaxinv.training.trainer import Trainer, all_finite, draw_params, record
 from jaxinv.types import (
@@ -79,26 +81,26 @@ class SpanModel(NamedTuple):
   init_scale: Float[Array, ""]
 
 
-# Hyperparameters that lead out of the span of the data, or bound each example by itself.
-OUTSIDE = ("input_noise", "dropout", "dp_clip", "dp_noise")
-
-
-def serves(optimizer: str, hidden: tuple[int, ...], used: Collection[str] = ()) -> bool:
+def is_exact(optimizer: str | Optimizer, hidden: Sequence[int], used: Collection[str] = ()) -> bool:
   """Whether this engine is exact for a way of training.
 
   Args:
-    optimizer: its name.
+    optimizer: its name, or the function itself.
     hidden: units of the hidden layers.
-    used: hyperparameters that are made use of.
+    used: hyperparameters that are used.
 
   Returns:
     Whether the model has no hidden layers, the optimiser is linear in the gradients, and the
     gradients stay in the span of the data.
+
+  Example:
+    >>> is_exact("sgd", ()), is_exact("sgd", (16,)), is_exact("adam", ())
+    (True, False, False)
   """
-  return not hidden and optimizer in LINEAR and not set(OUTSIDE) & set(used)
+  return not hidden and is_linear(optimizer) and not set(OUTSIDE) & set(used)
 
 
-def pays(num_examples: int, num_features: int) -> bool:
+def is_faster(num_examples: int, num_features: int) -> bool:
   """Whether this engine is the quicker one: as long as there are fewer examples than features.
 
   By the count of operations it is so up to twice as many, but the primal engine's products are
@@ -121,118 +123,177 @@ def gram_matrix(inputs: Float[Array, "n p"], use_bias: bool) -> Float[Array, "n 
   return jnp.matmul(inputs, inputs.T, precision="highest") + float(use_bias)
 
 
+class _Engine(NamedTuple):
+  """What of a way of training is static; see `make_trainer`."""
+
+  model: nn.Module
+  loss: Loss
+  optimizer: Optimizer
+  batch_size: int
+  used: frozenset[str]
+
+
 def make_trainer(
   model: nn.Module,
   loss: Loss,
   optimizer: Optimizer,
   batch_size: int = 0,
-  off: Collection[str] = (),
+  used: Collection[str] = IN_SPAN,
 ) -> Trainer:
-  """Builds the engine; takes what `train.make_trainer` takes, and trains the same models.
+  """Builds the engine; takes what `primal.make_trainer` takes, and trains the same models.
 
   Args:
     model: linear, from inputs [b, p] to logits [b, k]; has `num_classes`.
     loss: per-example loss of logits and targets.
     optimizer: one of `optimizers.LINEAR`, or any other that is linear in the gradients.
     batch_size: examples a step; 0 for the whole training split.
-    off: hyperparameters that no run makes use of; without them a step is quicker.
+    used: hyperparameters that runs use; without the others a step is quicker.
 
   Returns:
     The trainer; needs `gram` in its data.
   """
+  engine = _Engine(model, loss, optimizer, batch_size, frozenset(used))
+  return Trainer(
+    init=partial(_init, engine),
+    step=partial(_step, engine),
+    params=partial(_params, engine),
+    logits=lambda params, inputs: model.apply({"params": params}, inputs),
+    release=partial(_release, engine),
+    evaluate=partial(_evaluate, engine),
+    project=_project,
+    extras=_extras,
+  )
 
-  def start_params(key: PRNGKey, init_scale: Float[Array, ""], data: Data) -> Params:
-    return jax.tree.map(lambda x: init_scale * x, draw_params(model, key, data))
 
-  def init(key: PRNGKey, hyper: Hyper, data: Data) -> TrainState:
-    init_scale = jnp.asarray(hyper.init_scale, data.inputs.dtype)
-    params = start_params(key, init_scale, data)
-    logits = model.apply({"params": params}, data.inputs)
-    weights = class_weights(params, data.inputs.shape[-1], model.num_classes)
-    centred = weights - weights.mean(1, keepdims=True)
-    span = Span(jnp.ones((), logits.dtype), jnp.zeros_like(logits.T))
-    opt_state = optimizer(hyper).init(span)
-    bias = output_bias(params, model.num_classes)
-    start = SpanModel(span, logits, bias, weights.sum(1), centred @ centred.T, init_scale)
-    return TrainState(start, opt_state, jnp.zeros((), jnp.int32), key, data.train)
+def _start_params(model: nn.Module, key: PRNGKey, init_scale: Float[Array, ""], data: Data):
+  """The initial parameters, which no state holds: they are drawn again where they are needed."""
+  return jax.tree.map(lambda x: init_scale * x, draw_params(model, key, data))
 
-  def step(state: TrainState, hyper: Hyper, data: Data) -> tuple[TrainState, Info]:
-    hyper = hyper if "steps" in off else stopped(hyper, state.step)
-    span, start_logits = state.params.span, state.params.start_logits
-    order, batch = next_batch(state, data, batch_size)
-    rows = batch.of(data.gram)
-    logits = span.scale * batch.of(start_logits) + (span.coefficients @ rows.T).T
-    targets = smooth_targets(batch.of(data.labels), model.num_classes, hyper.label_smoothing)
-    value = (batch.share * loss.value(logits, targets)).sum()
-    residual = batch.share[:, None] * loss.residual(logits, targets)
-    if "clip_norm" not in off:
-      among = rows if batch.index is None else rows[:, batch.index]
-      # Of residuals whose gradient is zero, rounding may give a square below it.
-      norm = jnp.sqrt(jnp.maximum((residual * (among @ residual)).sum(), 0.0))
-      residual *= jnp.where(norm < hyper.clip_norm, 1.0, hyper.clip_norm / norm)
-    span, opt_state = descend(span, state.opt_state, hyper, residual.T, batch.index)
-    params = state.params._replace(span=span)
-    return TrainState(params, opt_state, state.step + 1, state.key, order), Info(value)
 
-  def descend(span: Span, opt_state: OptState, hyper: Hyper, residual, index):
-    """Lets the optimiser take the gradient whose coefficients are the residuals."""
-    memory = any(jnp.ndim(leaf) for leaf in jax.tree.leaves(opt_state))
-    sparse = index is not None and not memory and "weight_decay" in off
-    place = {"mode": "promise_in_bounds", "unique_indices": True}
-    if index is None or sparse:
-      grads = Span(jnp.zeros_like(span.scale), residual)
-    else:
-      nothing = jnp.zeros_like(span.coefficients)
-      grads = Span(jnp.zeros_like(span.scale), nothing.at[:, index].set(residual, **place))
-    if not sparse:
-      updates, opt_state = optimizer(hyper).update(grads, opt_state, span)
-      return optax.apply_updates(span, updates), opt_state
-    # Without a velocity or decay only the batch's coefficients change: the others are left alone.
-    here = span._replace(coefficients=span.coefficients[:, index])
-    updates, opt_state = optimizer(hyper).update(grads, opt_state, here)
-    coefficients = span.coefficients.at[:, index].add(updates.coefficients, **place)
-    return span._replace(coefficients=coefficients), opt_state
+def _init(engine: _Engine, key: PRNGKey, hyper: Hyper, data: Data) -> TrainState:
+  model = engine.model
+  init_scale = jnp.asarray(hyper.init_scale, data.inputs.dtype)
+  params = _start_params(model, key, init_scale, data)
+  logits = model.apply({"params": params}, data.inputs)
+  weights = class_weights(params, data.inputs.shape[-1], model.num_classes)
+  centred = weights - weights.mean(1, keepdims=True)
+  span = Span(jnp.ones((), logits.dtype), jnp.zeros_like(logits.T))
+  opt_state = engine.optimizer(hyper).init(span)
+  bias = output_bias(params, model.num_classes)
+  start = SpanModel(span, logits, bias, weights.sum(1), centred @ centred.T, init_scale)
+  return TrainState(start, opt_state, jnp.zeros((), jnp.int32), key, data.train)
 
-  def weights(span: Span, start: Params, data: Data) -> Params:
-    def leaf(initial):
-      if initial.ndim == 1:
-        return span.scale * initial + span.coefficients.sum(1)
-      # The barrier keeps XLA from making the product transposed, which takes a CPU three times as
-      # long as to make and to transpose it.
-      product = jax.lax.optimization_barrier(span.coefficients @ data.inputs)
-      return span.scale * initial + product.T
 
-    return jax.tree.map(leaf, start)
+def _step(engine: _Engine, state: TrainState, hyper: Hyper, data: Data) -> tuple[TrainState, Info]:
+  """Takes the residuals of a batch, and lets the optimiser update the coefficients by them."""
+  hyper = stopped(hyper, state.step) if "steps" in engine.used else hyper
+  span, start_logits = state.params.span, state.params.start_logits
+  order, batch = next_batch(state, data, engine.batch_size)
+  rows = batch.of(data.gram)
+  logits = span.scale * batch.of(start_logits) + (span.coefficients @ rows.T).T
+  targets = smooth_targets(batch.of(data.labels), engine.model.num_classes, hyper.label_smoothing)
+  value = (batch.share * engine.loss.value(logits, targets)).sum()
+  residual = batch.share[:, None] * engine.loss.residual(logits, targets)
+  if "clip_norm" in engine.used:
+    residual = _clipped(residual, rows, batch, hyper.clip_norm)
+  span, opt_state = _descend(engine, span, state.opt_state, hyper, residual.T, batch.index)
+  params = state.params._replace(span=span)
+  return TrainState(params, opt_state, state.step + 1, state.key, order), Info(value)
 
-  def params(state: TrainState, data: Data) -> Params:
-    return release(state.params, state, data).params
 
-  def release(
-    first: SpanModel, state: TrainState, data: Data, earlier: Snapshot | None = None
-  ) -> Release:
-    # One draw for all; to draw takes longer than all else here.
-    start = start_params(state.key, first.init_scale, data)
-    previous = earlier and weights(earlier.params.span, start, data)
-    return Release(weights(state.params.span, start, data), start, previous_params=previous)
+def _clipped(
+  residual: Float[Array, "b k"], rows: Float[Array, "b n"], batch: Batch, bound: Float[Array, ""]
+) -> Float[Array, "b k"]:
+  """Residuals whose gradient has at most a given norm, |X^T R|^2 = <R, G R>."""
+  among = rows if batch.index is None else rows[:, batch.index]
+  # Of residuals whose gradient is zero, rounding may give a square below it.
+  norm = jnp.sqrt(jnp.maximum((residual * (among @ residual)).sum(), 0.0))
+  return residual * jnp.where(norm < bound, 1.0, bound / norm)
 
-  def evaluate(state: TrainState, data: Data) -> Record:
-    span, start_logits = state.params.span, state.params.start_logits
-    logits = span.scale * start_logits + (span.coefficients @ data.gram).T
-    return record(loss, logits, data, all_finite(span))
 
-  def project(params: SpanModel, minus: SpanModel | None, data: Data) -> Projection:
-    share, own = params.span
-    if minus is not None:
-      share, own = share - minus.span.scale, own - minus.span.coefficients
-    start = params.start_logits.T - params.start_bias[:, None]
-    start -= params.start_sums[:, None] * data.pixel_means[None]
-    cross = start @ own.T
-    moved = own @ data.pixel_gram
-    gram = share**2 * params.start_gram + share * (cross + cross.T) + moved @ own.T
-    return Projection(share * start + moved, gram, share * params.start_bias + own.sum(1))
+def _descend(
+  engine: _Engine,
+  span: Span,
+  opt_state: OptState,
+  hyper: Hyper,
+  residual: Float[Array, "k b"],
+  index: Int[Array, " b"] | None,
+) -> tuple[Span, OptState]:
+  """Lets the optimiser take the gradient whose coefficients are the residuals."""
+  memory = any(jnp.ndim(leaf) for leaf in jax.tree.leaves(opt_state))
+  sparse = index is not None and not memory and "weight_decay" not in engine.used
+  optimizer = engine.optimizer(hyper)
+  if not sparse:
+    whole = residual if index is None else _scatter(span, residual, index)
+    grads = Span(jnp.zeros_like(span.scale), whole)
+    updates, opt_state = optimizer.update(grads, opt_state, span)
+    return optax.apply_updates(span, updates), opt_state
+  # Without a velocity or decay only the batch's coefficients change: the others are left alone.
+  grads = Span(jnp.zeros_like(span.scale), residual)
+  here = span._replace(coefficients=span.coefficients[:, index])
+  updates, opt_state = optimizer.update(grads, opt_state, here)
+  coefficients = span.coefficients.at[:, index].add(updates.coefficients, **_IN_PLACE)
+  return span._replace(coefficients=coefficients), opt_state
 
-  def extras(state: TrainState) -> dict[str, jax.Array]:
-    span = state.params.span
-    return {"coefficients": span.coefficients.T, "init_share": span.scale}
 
-  return Trainer(init, step, params, release, evaluate, project, extras)
+# What is known of a batch's indices.
+_IN_PLACE = {"mode": "promise_in_bounds", "unique_indices": True}
+
+
+def _scatter(span: Span, residual: Float[Array, "k b"], index: Int[Array, " b"]):
+  """The residuals of all examples: zeros but for the batch's."""
+  return jnp.zeros_like(span.coefficients).at[:, index].set(residual, **_IN_PLACE)
+
+
+def _weights(span: Span, start: Params, data: Data) -> Params:
+  """The parameters at a point of the span."""
+
+  def leaf(initial):
+    if initial.ndim == 1:
+      return span.scale * initial + span.coefficients.sum(1)
+    # The barrier keeps XLA from making the product transposed, which takes a CPU three times as
+    # long as to make and to transpose it.
+    product = jax.lax.optimization_barrier(span.coefficients @ data.inputs)
+    return span.scale * initial + product.T
+
+  return jax.tree.map(leaf, start)
+
+
+def _params(engine: _Engine, state: TrainState, data: Data) -> Params:
+  return _release(engine, state.params, state, data).params
+
+
+def _release(
+  engine: _Engine,
+  first: SpanModel,
+  state: TrainState,
+  data: Data,
+  earlier: Snapshot | None = None,
+) -> Release:
+  # One draw for all; to draw takes longer than all else here.
+  start = _start_params(engine.model, state.key, first.init_scale, data)
+  previous = earlier and _weights(earlier.params.span, start, data)
+  return Release(_weights(state.params.span, start, data), start, previous_params=previous)
+
+
+def _evaluate(engine: _Engine, state: TrainState, data: Data) -> Record:
+  span, start_logits = state.params.span, state.params.start_logits
+  logits = span.scale * start_logits + (span.coefficients @ data.gram).T
+  return record(engine.loss, logits, data, all_finite(span))
+
+
+def _project(params: SpanModel, minus: SpanModel | None, data: Data) -> Projection:
+  share, own = params.span
+  if minus is not None:
+    share, own = share - minus.span.scale, own - minus.span.coefficients
+  start = params.start_logits.T - params.start_bias[:, None]
+  start -= params.start_sums[:, None] * data.pixel_means[None]
+  cross = start @ own.T
+  moved = own @ data.pixel_gram
+  gram = share**2 * params.start_gram + share * (cross + cross.T) + moved @ own.T
+  return Projection(share * start + moved, gram, share * params.start_bias + own.sum(1))
+
+
+def _extras(state: TrainState) -> dict[str, jax.Array]:
+  span = state.params.span
+  return {"coefficients": span.coefficients.T, "init_share": span.scale}

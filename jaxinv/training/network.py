@@ -18,13 +18,22 @@ from jaxinv.attacks.inversion import Victim
 from jaxinv.models.convnets import Answer
 from jaxinv.training.adversary import ADVERSARIES, Radius, gradient_of
 from jaxinv.training.batches import flip_and_crop, next_batch
+from jaxinv.training.hyper import IN_SPAN
 from jaxinv.training.losses import Loss, smooth_targets
-from jaxinv.training.optimizers import SCHEDULES, Optimizer, clipped, undecayed
+from jaxinv.training.optimizers import SCHEDULES, Optimizer, restricted
 from jaxinv.training.trainer import Trainer, all_finite, record
-from jaxinv.types import Data, Info, Params, PRNGKey, Record, Release, RobustHyper, TrainState
+from jaxinv.types import (
+  Data,
+  Info,
+  Params,
+  PRNGKey,
+  Record,
+  Release,
+  RobustHyper,
+  Stream,
+  TrainState,
+)
 
-# Label of the stream drawn from a run's key beside the two of its split: see `TrainState.key`.
-_STEP_NOISE = 2
 # Images that are looked at together where a whole data set is.
 _TOGETHER = 512
 
@@ -52,7 +61,11 @@ class Lesson(NamedTuple):
 
 
 def make_trainer(
-  model: nn.Module, loss: Loss, optimizer: Optimizer, lesson: Lesson, off: Collection[str] = ()
+  model: nn.Module,
+  loss: Loss,
+  optimizer: Optimizer,
+  lesson: Lesson,
+  used: Collection[str] = IN_SPAN,
 ) -> Trainer:
   """Builds the engine.
 
@@ -64,14 +77,13 @@ def make_trainer(
     loss: per-example loss of logits and targets.
     optimizer: from hyperparameters to an optax transformation.
     lesson: all else that is static.
-    off: hyperparameters that no run makes use of; without them a step is quicker.
+    used: hyperparameters that runs use; without the others a step is quicker.
 
   Returns:
     The trainer. Its hyperparameters are a `RobustHyper`, of whose base `init_scale`, `steps` and
     those of privacy and release have no meaning here.
   """
-  optimizer = undecayed(optimizer) if "weight_decay" in off else optimizer
-  optimizer = optimizer if "clip_norm" in off else clipped(optimizer)
+  optimizer = restricted(optimizer, used)
   factor = SCHEDULES[lesson.schedule](max(1, lesson.num_steps))
 
   def init(key: PRNGKey, hyper: RobustHyper, data: Data) -> TrainState:
@@ -85,7 +97,7 @@ def make_trainer(
     base = hyper.base._replace(learning_rate=rate)
     order, batch = next_batch(state, data, lesson.batch_size)
     labels = batch.of(data.labels)
-    noise = jax.random.fold_in(jax.random.fold_in(state.key, _STEP_NOISE), state.step)
+    noise = jax.random.fold_in(jax.random.fold_in(state.key, Stream.STEP_NOISE.label), state.step)
     inputs = _shown(model, lesson, state, batch.of(data.inputs), labels, hyper.radius, noise)
     targets = smooth_targets(labels, model.num_classes, base.label_smoothing)
 
@@ -106,7 +118,14 @@ def make_trainer(
   def release(first: Params, state: TrainState, data: Data, earlier=None) -> Release:
     return Release(state.params, first, previous_params=earlier and earlier.params)
 
-  return Trainer(init, step, lambda state, data: state.params, release, evaluate)
+  return Trainer(
+    init=init,
+    step=step,
+    params=lambda state, data: state.params,
+    logits=lambda params, inputs: answer_all(model, {"params": params}, inputs).logits,
+    release=release,
+    evaluate=evaluate,
+  )
 
 
 def _shown(

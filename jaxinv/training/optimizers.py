@@ -8,7 +8,7 @@ A schedule is a shape whose peak is 1, to be multiplied by a run's own rate: opt
 no traced peak. The shape is static, and the rate stays a leaf that can be mapped over runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax.numpy as jnp
 import optax
@@ -70,9 +70,20 @@ def clipped(optimizer: Optimizer) -> Optimizer:
   )
 
 
-def undecayed(optimizer: Optimizer) -> Optimizer:
-  """Lets an optimiser know, before it is compiled, that there is no weight decay."""
-  return lambda hyper: optimizer(hyper._replace(weight_decay=0.0))
+def restricted(optimizer: Optimizer, used: Collection[str]) -> Optimizer:
+  """Clips gradients and decays weights only where runs use that; see `hyper.used`.
+
+  Args:
+    optimizer: from hyperparameters to an optax transformation.
+    used: hyperparameters that runs use.
+
+  Returns:
+    The optimiser, which knows before it is compiled what is left out.
+  """
+  if "weight_decay" not in used:
+    inner = optimizer
+    optimizer = lambda hyper: inner(hyper._replace(weight_decay=0.0))  # noqa: E731
+  return clipped(optimizer) if "clip_norm" in used else optimizer
 
 
 def stopped(hyper: Hyper, step: Int[Array, ""]) -> Hyper:
@@ -100,6 +111,20 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 # Those whose update is linear in all gradients so far: `gram` can run them on coefficients.
 LINEAR = ("sgd", "momentum", "nesterov", "sgdw")
+
+
+def is_linear(optimizer: str | Optimizer) -> bool:
+  """Whether an optimiser's update is linear in all gradients so far.
+
+  Args:
+    optimizer: a name, or a function; one of the caller's own says so by an attribute `linear`.
+
+  Example:
+    >>> is_linear("momentum"), is_linear(adam), is_linear(lambda hyper: optax.sign_sgd(0.1))
+    (True, False, False)
+  """
+  known = [*LINEAR, *(OPTIMIZERS[name] for name in LINEAR)]
+  return optimizer in known or bool(getattr(optimizer, "linear", False))
 
 
 def constant(num_steps: int) -> Schedule:

@@ -1,14 +1,18 @@
 """The primal engine of ONE model: gradients by autodiff, updates by optax."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Key
 
-from jaxinv.models.dense import Dropout, kernel_first
-from jaxinv.training.batches import next_batch, poisson_batch
+from jaxinv.errors import InputError
+from jaxinv.models.dense import MLP, Dropout, kernel_first
+from jaxinv.training.batches import Batch, next_batch, poisson_batch
 from jaxinv.training.dpsgd import (
   capacity,
   example_gradients,
@@ -16,8 +20,9 @@ from jaxinv.training.dpsgd import (
   linear_private_mean,
   private_mean,
 )
+from jaxinv.training.hyper import IN_SPAN
 from jaxinv.training.losses import Loss, smooth_targets
-from jaxinv.training.optimizers import Optimizer, clipped, stopped, undecayed
+from jaxinv.training.optimizers import Optimizer, restricted, stopped
 from jaxinv.training.projection import Projection, project_difference
 from jaxinv.training.trainer import Trainer, all_finite, draw_params, record
 from jaxinv.types import (
@@ -34,103 +39,216 @@ from jaxinv.types import (
 )
 
 
+class _Engine(NamedTuple):
+  """What of a way of training is static; see `make_trainer`.
+
+  Attributes:
+    model: from inputs and kernels [p, k] to logits.
+    loss: of logits and targets.
+    optimizer: restricted to what is used.
+    batch_size: examples a step; 0 for the whole training split.
+    used: the hyperparameters that runs use.
+    turn: from the parameters that a state holds to those of the model, and back.
+  """
+
+  model: nn.Module
+  loss: Loss
+  optimizer: Optimizer
+  batch_size: int
+  used: frozenset[str]
+  turn: Callable[[Params | None], Params | None]
+
+
+class _StepData(NamedTuple):
+  """What one step trains on.
+
+  Attributes:
+    inputs: of the batch, with noise where that is used.
+    targets: of the batch.
+    batch: which examples these are, and their shares.
+    keys: sources of randomness: batch, noise on inputs, dropout, DP-SGD's noise.
+    size: examples of a batch, in the mean.
+  """
+
+  inputs: Float[Array, "b p"]
+  targets: Float[Array, "b k"]
+  batch: Batch
+  keys: Key[Array, "4"]
+  size: int
+
+
 def make_trainer(
   model: nn.Module,
   loss: Loss,
   optimizer: Optimizer,
   batch_size: int = 0,
-  off: Collection[str] = (),
-  features: Collection[str] = (),
-  turned: bool = False,
+  used: Collection[str] = IN_SPAN,
+  transposed_kernel: bool = False,
 ) -> Trainer:
-  """Builds the primal engine: gradients by autodiff, updates by optax.
+  """Builds the primal engine, for any model, loss and optimiser.
 
   Args:
-    model: from inputs [b, p] to logits [b, k]; has `num_classes`.
+    model: from inputs [b, p] to logits [b, k]; carries nothing beside its parameters.
     loss: per-example loss of logits and targets.
     optimizer: from hyperparameters to an optax transformation.
     batch_size: examples a step; 0 for the whole training split.
-    off: hyperparameters that no run makes use of; without them a step is quicker. To know that a
-      bound on the gradient's norm will be infinite is not enough where it is traced: the gradient
-      is then read once more for its norm, a third of the time of an SGD step on a CPU.
-    features: hyperparameters that runs make use of only where they are named, for each costs every
-      step much: `input_noise`, `dropout`, and `dp_clip` for DP-SGD, which draws its batches by
-      Poisson sampling.
-    turned: whether states hold a linear model's kernel as [k, p], which is how the gradient comes
-      out of the one large product of many models with the same examples: a tenth of a step of Adam
-      went into turning it around on a CPU. The doors show it as [p, k] all the same.
+    used: hyperparameters that runs use, see `hyper.used`: the others are left out of the program.
+      To know that a bound on the gradient's norm will be infinite is not enough where it is traced:
+      the gradient is then read once more for its norm, a third of the time of an SGD step on a CPU.
+      `dp_clip` stands for DP-SGD, which draws its batches by Poisson sampling.
+    transposed_kernel: whether states hold a linear model's kernel as [k, p], which is how the
+      gradient comes out of the one large product of many models with the same examples: a tenth of
+      a step of Adam went into turning it around on a CPU. The doors show it as [p, k] all the same.
 
   Returns:
     The trainer. Its initial parameters depend on the key and on `init_scale` alone.
+
+  Raises:
+    InputError: dropout is used, and the model is not a dense one of this package.
+
+  Example:
+    >>> from jaxinv.models.dense import make_model
+    >>> from jaxinv.training.losses import LOSSES
+    >>> from jaxinv.training.optimizers import OPTIMIZERS
+    >>> from jaxinv.training.trainer import run
+    >>> index = jnp.arange(2)
+    >>> data = Data(jnp.eye(2), labels=index, train=index, holdout=index[:0])
+    >>> trainer = make_trainer(make_model(2), LOSSES["softmax"], OPTIMIZERS["sgd"])
+    >>> state = trainer.init(jax.random.key(0), Hyper(), data)
+    >>> state, info = run(trainer, state, Hyper(learning_rate=1.0), data, 20)
+    >>> float(trainer.evaluate(state, data).train_accuracy)
+    1.0
   """
-  optimizer = undecayed(optimizer) if "weight_decay" in off else optimizer
-  optimizer = optimizer if "clip_norm" in off else clipped(optimizer)
-
-  turn = _turn_kernels if turned else lambda params: params
-  if turned:
-    model = model.clone(dot_general=kernel_first)
-
-  def init(key: PRNGKey, hyper: Hyper, data: Data) -> TrainState:
-    params = jax.tree.map(lambda x: hyper.init_scale * x, turn(draw_params(model, key, data)))
-    opt_state = optimizer(hyper).init(params)
-    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, data.train)
-
-  def step(state: TrainState, hyper: Hyper, data: Data) -> tuple[TrainState, Info]:
-    hyper = hyper if "steps" in off else stopped(hyper, state.step)
-    noise = jax.random.fold_in(jax.random.fold_in(state.key, Stream.STEP_NOISE.label), state.step)
-    keys = jax.random.split(noise, 4)
-    if "dp_clip" not in features:
-      order, batch = next_batch(state, data, batch_size)
-    else:
-      size, num_train = batch_size or data.train.shape[0], data.train.shape[0]
-      order = state.order
-      batch = poisson_batch(keys[0], data, size, capacity(size, num_train))
-    targets = smooth_targets(batch.of(data.labels), model.num_classes, hyper.label_smoothing)
-    inputs = batch.of(data.inputs)
-    if "input_noise" in features:
-      inputs += hyper.input_noise * jax.random.normal(keys[1], inputs.shape, inputs.dtype)
-
-    def losses(params, inputs, targets, key):
-      dropout = (Dropout(key, hyper.dropout),) if "dropout" in features else ()
-      return loss.value(model.apply({"params": turn(params)}, inputs, *dropout), targets)
-
-    def objective(params):
-      return (batch.share * losses(params, inputs, targets, keys[2])).sum()
-
-    if "dp_clip" not in features:
-      value, grads = jax.value_and_grad(objective)(state.params)
-    else:
-      value, taken = objective(state.params), batch.share > 0
-      if is_linear(model) and "dropout" not in features:
-        parts = (model, loss, state.params, inputs, targets, taken, size)
-        grads = linear_private_mean(*parts, hyper, keys[3])
-      else:
-        own_keys = jax.random.split(keys[2], len(taken))
-        each = example_gradients(losses, state.params, inputs, targets, own_keys, taken)
-        grads = private_mean(each, size, hyper, keys[3])
-    updates, opt_state = optimizer(hyper).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step + 1, state.key, order), Info(value)
-
-  def evaluate(state: TrainState, data: Data) -> Record:
-    logits = model.apply({"params": turn(state.params)}, data.inputs)
-    return record(loss, logits, data, all_finite(state.params))
-
-  def params(state: TrainState, data: Data) -> Params:
-    return turn(state.params)
-
-  def release(
-    first: Params, state: TrainState, data: Data, earlier: Snapshot | None = None
-  ) -> Release:
-    previous = earlier and turn(earlier.params)
-    return Release(turn(state.params), turn(first), previous_params=previous)
-
-  def project(params: Params, minus: Params | None, data: Data) -> Projection:
-    return project_difference(turn(params), turn(minus), model.num_classes, data)
-
-  return Trainer(init, step, params, release, evaluate, project)
+  if "dropout" in used and not isinstance(model, MLP):
+    raise InputError("dropout is for dense models made by make_model: leave dropout out")
+  engine = _Engine(
+    model.clone(dot_general=kernel_first) if transposed_kernel else model,
+    loss,
+    restricted(optimizer, used),
+    batch_size,
+    frozenset(used),
+    _turn_kernels if transposed_kernel else lambda params: params,
+  )
+  return Trainer(
+    init=partial(_init, engine),
+    step=partial(_step, engine),
+    params=lambda state, data: engine.turn(state.params),
+    logits=lambda params, inputs: model.apply({"params": params}, inputs),
+    release=partial(_release, engine),
+    evaluate=partial(_evaluate, engine),
+    project=partial(_project, engine),
+  )
 
 
 def _turn_kernels(params: Params | None) -> Params | None:
   """From kernels [p, k] to [k, p], and back; None stays."""
   return jax.tree.map(lambda x: x.T if x.ndim == 2 else x, params)
+
+
+def _init(engine: _Engine, key: PRNGKey, hyper: Hyper, data: Data) -> TrainState:
+  drawn = engine.turn(draw_params(engine.model, key, data))
+  params = jax.tree.map(lambda x: hyper.init_scale * x, drawn)
+  opt_state = engine.optimizer(hyper).init(params)
+  return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, data.train)
+
+
+def _step(engine: _Engine, state: TrainState, hyper: Hyper, data: Data) -> tuple[TrainState, Info]:
+  """Draws a batch, takes the gradient of its losses, and lets the optimiser update."""
+  hyper = stopped(hyper, state.step) if "steps" in engine.used else hyper
+  draw, gradient = (_poisson, _private) if "dp_clip" in engine.used else (_shuffled, _plain)
+  keys = _step_keys(state)
+  order, batch = draw(engine, state, data, keys[0])
+  seen = _StepData(
+    inputs=_noisy(engine, batch.of(data.inputs), hyper, keys[1]),
+    targets=smooth_targets(
+      batch.of(data.labels), _num_classes(engine, state.params, data), hyper.label_smoothing
+    ),
+    batch=batch,
+    keys=keys,
+    size=engine.batch_size or data.train.shape[0],
+  )
+  value, grads = gradient(engine, state.params, hyper, seen)
+  updates, opt_state = engine.optimizer(hyper).update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return TrainState(params, opt_state, state.step + 1, state.key, order), Info(value)
+
+
+def _step_keys(state: TrainState) -> Key[Array, "4"]:
+  stream = jax.random.fold_in(state.key, Stream.STEP_NOISE.label)
+  return jax.random.split(jax.random.fold_in(stream, state.step), 4)
+
+
+def _num_classes(engine: _Engine, params: Params, data: Data) -> int:
+  """How many logits the model gives an example; nothing is computed."""
+  logits = jax.eval_shape(partial(_logits, engine), params, data.inputs[:1])
+  return logits.shape[-1]
+
+
+def _logits(engine: _Engine, params: Params, inputs: Float[Array, "b p"], *dropout: Dropout):
+  return engine.model.apply({"params": engine.turn(params)}, inputs, *dropout)
+
+
+def _shuffled(engine: _Engine, state: TrainState, data: Data, key: PRNGKey):
+  """The epoch's order, and its next batch."""
+  return next_batch(state, data, engine.batch_size)
+
+
+def _poisson(engine: _Engine, state: TrainState, data: Data, key: PRNGKey):
+  """A batch that each example joins by itself; there is no order to carry on."""
+  num_train = data.train.shape[0]
+  size = engine.batch_size or num_train
+  return state.order, poisson_batch(key, data, size, capacity(size, num_train))
+
+
+def _noisy(engine: _Engine, inputs: Float[Array, "b p"], hyper: Hyper, key: PRNGKey):
+  if "input_noise" not in engine.used:
+    return inputs
+  return inputs + hyper.input_noise * jax.random.normal(key, inputs.shape, inputs.dtype)
+
+
+def _losses(engine: _Engine, hyper: Hyper, params: Params, inputs, targets, key: PRNGKey):
+  """The loss of each example, [b]; inputs of the layers are dropped where that is used."""
+  dropout = (Dropout(key, hyper.dropout),) if "dropout" in engine.used else ()
+  return engine.loss.value(_logits(engine, params, inputs, *dropout), targets)
+
+
+def _objective(engine: _Engine, hyper: Hyper, seen: _StepData, params: Params):
+  """The batch's losses, each by its share."""
+  losses = _losses(engine, hyper, params, seen.inputs, seen.targets, seen.keys[2])
+  return (seen.batch.share * losses).sum()
+
+
+def _plain(engine: _Engine, params: Params, hyper: Hyper, seen: _StepData):
+  """The objective, and its gradient."""
+  return jax.value_and_grad(partial(_objective, engine, hyper, seen))(params)
+
+
+def _private(engine: _Engine, params: Params, hyper: Hyper, seen: _StepData):
+  """The objective, and the noisy mean of the examples' clipped gradients."""
+  value, taken = _objective(engine, hyper, seen, params), seen.batch.share > 0
+  inputs, targets, keys, size = seen.inputs, seen.targets, seen.keys, seen.size
+  if is_linear(engine.model) and "dropout" not in engine.used:
+    parts = (engine.model, engine.loss, params, inputs, targets, taken, size)
+    return value, linear_private_mean(*parts, hyper, keys[3])
+  own_keys = jax.random.split(keys[2], len(taken))
+  losses = partial(_losses, engine, hyper)
+  each = example_gradients(losses, params, inputs, targets, own_keys, taken)
+  return value, private_mean(each, size, hyper, keys[3])
+
+
+def _evaluate(engine: _Engine, state: TrainState, data: Data) -> Record:
+  logits = _logits(engine, state.params, data.inputs)
+  return record(engine.loss, logits, data, all_finite(state.params))
+
+
+def _release(
+  engine: _Engine, first: Params, state: TrainState, data: Data, earlier: Snapshot | None = None
+) -> Release:
+  turn = engine.turn
+  previous = earlier and turn(earlier.params)
+  return Release(turn(state.params), turn(first), previous_params=previous)
+
+
+def _project(engine: _Engine, params: Params, minus: Params | None, data: Data) -> Projection:
+  turn = engine.turn
+  return project_difference(turn(params), turn(minus), _num_classes(engine, params, data), data)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxinv.errors import InputError
 from jaxinv.training.batches import shares
 from jaxinv.training.losses import Loss
 from jaxinv.training.projection import Projection
@@ -24,6 +25,7 @@ class Trainer(NamedTuple):
     init: (key, hyper, data) -> state, before the first step.
     step: (state, hyper, data) -> (state, info).
     params: (state, data) -> the model's parameters.
+    logits: (parameters as `release` gives them, inputs [n, p]) -> the model's own logits [n, k].
     release: (first state's `params`, state, data, earlier snapshot or None) -> parameters now,
       before the first step, and where a snapshot is given at its time.
     evaluate: (state, data) -> record.
@@ -36,6 +38,7 @@ class Trainer(NamedTuple):
   init: Callable[[PRNGKey, AnyHyper, Data], TrainState]
   step: Callable[[TrainState, AnyHyper, Data], tuple[TrainState, Info]]
   params: Callable[[TrainState, Data], Params]
+  logits: Callable[[Params, Float[Array, "n p"]], Float[Array, "n k"]]
   release: Callable[..., Release]
   evaluate: Callable[[TrainState, Data], Record]
   project: Callable[[Params, Params | None, Data], Projection] | None = None
@@ -52,8 +55,18 @@ def draw_params(model: nn.Module, key: PRNGKey, data: Data) -> Params:
 
   Returns:
     The pytree of parameters.
+
+  Raises:
+    InputError: the model carries more than parameters, which would not be trained.
   """
-  return model.init(jax.random.split(key)[0], data.inputs[:1])["params"]
+  variables = dict(model.init(jax.random.split(key)[0], data.inputs[:1]))
+  params = variables.pop("params", None)
+  if variables or params is None:
+    raise InputError(
+      f"the model holds {', '.join(variables) or 'nothing'}, and this engine trains parameters "
+      "alone: give a Flax module with parameters and nothing beside them"
+    )
+  return params
 
 
 def record(loss: Loss, logits: Float[Array, "n k"], data: Data, finite: Bool[Array, ""]) -> Record:

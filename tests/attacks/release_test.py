@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from jaxinv.attacks.release import RELEASE, add_noise, defend, round_to_bits
+from jaxinv.attacks.release import add_noise, defend, round_to_bits
 from jaxinv.experiments.leakage import EvalConfig, released
 from jaxinv.models.dense import make_model
+from jaxinv.training.hyper import ON_RELEASE
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.training.primal import make_trainer
@@ -53,7 +54,7 @@ def test_without_noise_and_with_infinite_bits_parameters_come_out_bit_for_bit():
     np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", RELEASE)
+@pytest.mark.parametrize("name", ON_RELEASE)
 def test_control_either_defence_changes_them(name):
   ends = compiled(PARAMS, hyper_of(**{name: 2.0}), KEY)
   changed = [

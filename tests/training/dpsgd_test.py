@@ -11,7 +11,7 @@ from jaxinv.data import splits
 from jaxinv.ensemble.seeds import split_data
 from jaxinv.errors import InputError
 from jaxinv.experiments.experiment import make_experiment
-from jaxinv.experiments.settings import NEUTRAL, Arm, Settings, program_name, used
+from jaxinv.experiments.settings import Arm, Settings, program_name
 from jaxinv.models.dense import Dropout, make_model
 from jaxinv.training import gram, primal
 from jaxinv.training.losses import LOSSES
@@ -39,9 +39,8 @@ def split(dataset):
 @cache
 def trainer_of(on=(), batch_size=0, loss="softmax", optimizer="sgd", engine="primal", **model):
   """A trainer that leaves out all that may be left out but for what is on."""
-  off, features = set(NEUTRAL) - set(on), set(gram.OUTSIDE) & set(on)
-  parts = make_model(5, **model), LOSSES[loss], OPTIMIZERS[optimizer], batch_size, off
-  return ENGINES[engine](*parts, *([features] if features else []))
+  parts = make_model(5, **model), LOSSES[loss], OPTIMIZERS[optimizer], batch_size, on
+  return ENGINES[engine](*parts)
 
 
 @cache
@@ -396,12 +395,6 @@ NAMES = {
 def test_defences_that_cost_every_step_or_look_have_programs_of_their_own(name):
   assert {program_name(Arm("a", "sgd", hyper)) for hyper in NAMES[name]} == {name}
   assert program_name(Arm("a", "adam", NAMES[name][0])) == name.replace("sgd", "adam")
-
-
-def test_what_is_used_is_what_is_not_as_usual():
-  assert used(Hyper(3.0, 0.5, init_scale=9.0)) == set()
-  for name in NEUTRAL:
-    assert used(Hyper(**{name: 0.5})) == {name}
 
 
 def test_arms_that_need_no_such_program_stay_on_the_quick_engine(planted):

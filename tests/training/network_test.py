@@ -11,6 +11,7 @@ from jaxinv.ensemble.program import make_program, start_group, train_group
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.models.convnets import ResNet
 from jaxinv.training import network
+from jaxinv.training.hyper import IN_SPAN
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.network import Lesson, answer_all, make_trainer, make_victim, variables_of
 from jaxinv.training.optimizers import OPTIMIZERS
@@ -32,11 +33,11 @@ def _data(num=24, train=16, seed=0):
   )
 
 
-def _trainer(norm="batch", optimizer="sgd", off=("clip_norm", "weight_decay"), **lesson):
+def _trainer(norm="batch", optimizer="sgd", used=(), **lesson):
   # Two stages of one block, of few channels: quick to compile, and all there is to a network.
   model = ResNet(_SHAPE, 2, (1, 1), (4, 8), norm)
   lesson = Lesson(**{"num_steps": 10, "batch_size": 8, **lesson})
-  return model, make_trainer(model, LOSSES["softmax"], OPTIMIZERS[optimizer], lesson, off)
+  return model, make_trainer(model, LOSSES["softmax"], OPTIMIZERS[optimizer], lesson, used)
 
 
 def _hyper(rate=0.05, radius=0.0):
@@ -131,7 +132,7 @@ def test_what_is_shown_is_within_the_ball_about_the_images(name, norm):
 
 def test_25_and_25_steps_are_50_bit_for_bit():
   _, trainer = _trainer(
-    num_steps=6, adversary="fgsm_rs", flip=True, shift=1, optimizer="adamw", off=()
+    num_steps=6, adversary="fgsm_rs", flip=True, shift=1, optimizer="adamw", used=IN_SPAN
   )
   data, hyper = _data(), _hyper(1e-3, 0.02)
   take = jax.jit(lambda state, num: run(trainer, state, hyper, data, num)[0], static_argnums=1)

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxinv.training.optimizers import LINEAR, OPTIMIZERS, clipped
+from jaxinv.training.optimizers import LINEAR, OPTIMIZERS, clipped, is_linear
 from jaxinv.types import Hyper
 
 RNG = np.random.default_rng(0)
@@ -169,3 +169,14 @@ def test_exactly_the_linear_ones_add_up():
     )
   }
   assert linear == set(LINEAR)
+
+
+def test_an_optimizer_of_the_callers_own_is_linear_only_where_it_says_so():
+  def own(hyper):
+    return optax.sgd(hyper.learning_rate)
+
+  assert not is_linear(own)
+  own.linear = True
+  assert is_linear(own)
+  for name, optimizer in OPTIMIZERS.items():
+    assert is_linear(name) == is_linear(optimizer) == (name in LINEAR)

@@ -2,16 +2,20 @@
 
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxinv.data import splits
 from jaxinv.ensemble.seeds import split_data
+from jaxinv.errors import InputError
 from jaxinv.models.dense import make_model
 from jaxinv.training.batches import next_batch
-from jaxinv.training.losses import LOSSES
+from jaxinv.training.hyper import IN_SPAN
+from jaxinv.training.losses import LOSSES, Loss
 from jaxinv.training.optimizers import OPTIMIZERS, clipped
 from jaxinv.training.primal import make_trainer
 from jaxinv.training.trainer import run
@@ -32,8 +36,8 @@ def split(dataset, holdout):
   return shared._replace(train=shared.train[0], holdout=shared.holdout[0])
 
 
-def trainer_of(optimizer="sgd", loss="softmax", batch_size=0, off=(), **model):
-  return make_trainer(make_model(5, **model), LOSSES[loss], OPTIMIZERS[optimizer], batch_size, off)
+def trainer_of(optimizer="sgd", loss="softmax", batch_size=0, used=IN_SPAN, **model):
+  return make_trainer(make_model(5, **model), LOSSES[loss], OPTIMIZERS[optimizer], batch_size, used)
 
 
 @pytest.fixture(scope="module")
@@ -191,10 +195,10 @@ def test_where_no_example_counts_a_step_leaves_the_weights_as_they_are(
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_what_is_off_changes_nothing_where_no_run_makes_use_of_it(data, params, optimizer):
+def test_what_no_run_uses_can_be_left_out(data, params, optimizer):
   hyper, ends = floats(learning_rate=0.05), []
-  for off in ((), ("clip_norm", "weight_decay")):
-    trainer = trainer_of(optimizer, off=off)
+  for used in (IN_SPAN, IN_SPAN - {"clip_norm", "weight_decay"}):
+    trainer = trainer_of(optimizer, used=used)
     start = fresh(params, hyper, data, optimizer)
     start = start._replace(opt_state=trainer.init(KEY, hyper, data).opt_state)
     ends.append(steps_of(trainer)(start, hyper, data, 5)[0])
@@ -204,11 +208,11 @@ def test_what_is_off_changes_nothing_where_no_run_makes_use_of_it(data, params, 
 
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
-def test_a_turned_kernel_is_the_same_model_at_every_door(data, optimizer):
+def test_a_transposed_kernel_is_the_same_model_at_every_door(data, optimizer):
   hyper, seen = floats(learning_rate=0.05, init_scale=2.0), []
   for turned in (False, True):
     parts = (make_model(5), LOSSES["softmax"], OPTIMIZERS[optimizer])
-    trainer = make_trainer(*parts, turned=turned)
+    trainer = make_trainer(*parts, transposed_kernel=turned)
     first = trainer.init(KEY, hyper, data)
     middle = steps_of(trainer)(first, hyper, data, 3)[0]
     last = steps_of(trainer)(middle, hyper, data, 3)[0]
@@ -217,6 +221,7 @@ def test_a_turned_kernel_is_the_same_model_at_every_door(data, optimizer):
     release = trainer.release(first.params, last, data, Snapshot(middle.params, middle.step))
     shown = (
       trainer.params(last, data),
+      trainer.logits(trainer.params(last, data), data.inputs),
       release,
       trainer.evaluate(last, data),
       trainer.project(last.params, first.params, data),
@@ -335,3 +340,50 @@ def test_a_hidden_layer_trains_with_the_same_trainer(data):
   state, info = steps_of(trainer)(jax.jit(trainer.init)(KEY, hyper, data), hyper, data, 60)
   assert info.loss[-1] < 0.2 * info.loss[0]
   assert trainer.evaluate(state, data).train_accuracy == 1
+
+
+class OwnModel(nn.Module):
+  """A module of a caller's own: no `num_classes`, and no dense layer of ours."""
+
+  @nn.compact
+  def __call__(self, x):
+    scale = self.param("scale", nn.initializers.ones_init(), (3, x.shape[-1]))
+    return jnp.tanh(jnp.sqrt(x) @ scale.T @ self.param("mix", nn.initializers.ones_init(), (3, 5)))
+
+
+def test_a_model_a_loss_and_an_optimizer_of_the_callers_own_are_trained(data):
+  """One step of full-batch sign descent is its closed form; the logits are the model's own."""
+  model, hyper = OwnModel(), floats(learning_rate=0.01)
+  loss = Loss(lambda logits, targets: jnp.abs(logits - targets).sum(-1), residual=None)
+  trainer = make_trainer(model, loss, lambda hyper: optax.sign_sgd(hyper.learning_rate), used=())
+  first = trainer.init(KEY, hyper, data)
+
+  def mean_loss(params):
+    logits = model.apply({"params": params}, data.inputs[data.train])
+    return jnp.abs(logits - jax.nn.one_hot(data.labels[data.train], 5)).sum(-1).mean()
+
+  value, grads = jax.value_and_grad(mean_loss)(first.params)
+  after, info = trainer.step(first, hyper, data)
+  assert float(info.loss) == pytest.approx(float(value), rel=1e-5)
+  for name, gradient in grads.items():
+    expected = first.params[name] - 0.01 * np.sign(gradient)
+    np.testing.assert_allclose(after.params[name], expected, rtol=1e-5)
+  logits = trainer.logits(trainer.params(after, data), data.inputs)
+  np.testing.assert_array_equal(logits, model.apply({"params": after.params}, data.inputs))
+  assert trainer.evaluate(after, data).finite
+
+
+class WithStatistics(nn.Module):
+  """A model that carries more than parameters."""
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(5)(nn.BatchNorm(use_running_average=True)(x))
+
+
+def test_what_cannot_be_trained_is_refused_in_one_line(data):
+  parts = LOSSES["softmax"], OPTIMIZERS["sgd"]
+  with pytest.raises(InputError, match=r"the model holds batch_stats.*parameters alone"):
+    make_trainer(WithStatistics(), *parts).init(KEY, Hyper(), data)
+  with pytest.raises(InputError, match="dropout is for dense models"):
+    make_trainer(OwnModel(), *parts, used=("dropout",))

@@ -27,7 +27,7 @@ def test_a_run_takes_its_steps_one_after_another_in_any_chunks():
   def step(state, hyper, data):
     return state._replace(params=hyper.learning_rate * state.params + 1), Info(state.params)
 
-  trainer = Trainer(*[None] * 5)._replace(step=step)
+  trainer = Trainer(*[None] * 6)._replace(step=step)
   start = TrainState(
     jnp.float32(1), None, jnp.zeros((), jnp.int32), jax.random.key(0), jnp.arange(1)
   )

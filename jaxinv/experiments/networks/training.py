@@ -32,6 +32,7 @@ from jaxinv.experiments.networks.settings import (
 )
 from jaxinv.models.params import weight_movement
 from jaxinv.training import network as deep
+from jaxinv.training.hyper import used
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.types import Data, Params, RobustHyper, TrainTest
@@ -171,14 +172,12 @@ def network_program(
   settings: DeepSettings, data: TrainTest, arm: DeepArm, num_train: int
 ) -> Program:
   """The program that trains an arm's networks on so many images each."""
-  neutral = {"weight_decay": 0.0, "clip_norm": float("inf")}
-  off = {name for name, value in neutral.items() if getattr(arm.hyper.base, name) == value}
   trainer = deep.make_trainer(
     model_of(settings, arm, data),
     LOSSES["softmax"],
     OPTIMIZERS[arm.optimizer],
     lesson_of(settings, arm, num_train),
-    off,
+    used(arm.hyper.base),
   )
   # Mapped, the convolutions of several models become one grouped convolution, which on CPUs is far
   # slower than one after another.
