@@ -11,8 +11,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxinv import errors
-from jaxinv.attacks import weights
-from jaxinv.attacks.mi_face import mi_face as ascend_confidence
+from jaxinv.attacks import confidence, weights
 from jaxinv.metrics.images import normalize
 from jaxinv.types import Params, Release
 
@@ -126,7 +125,7 @@ update_ratio = Attack(
 )
 mi_face = Attack(
   "mi_face",
-  ascend_confidence,
+  confidence.mi_face,
   words="MI-Face",
   how="the picture that the model is most confident of, found by steps on the input",
   fewest_classes=2,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxinv.errors import InputError
+from jaxinv.errors import choose
 from jaxinv.types import PRNGKey
 
 # Kernel initialisers by name. `torch_uniform` is uniform within +-1 / sqrt(fan_in), the default of
@@ -109,7 +109,11 @@ def make_model(
 
   Raises:
     InputError: the initialiser's name is unknown.
+
+  Example:
+    >>> params = make_model(5, hidden=(16,)).init(jax.random.key(0), jnp.ones((1, 12)))["params"]
+    >>> {name: layer["kernel"].shape for name, layer in params.items()}
+    {'Dense_0': (12, 16), 'Dense_1': (16, 5)}
   """
-  if initializer not in INITIALIZERS:
-    raise InputError(f"unknown initializer '{initializer}': choose from {', '.join(INITIALIZERS)}")
-  return MLP(num_classes, tuple(hidden), use_bias, INITIALIZERS[initializer])
+  start = choose("initializer", initializer, INITIALIZERS)
+  return MLP(num_classes, tuple(hidden), use_bias, start)

@@ -250,6 +250,10 @@ def class_weights(
 
   Raises:
     InputError: no kernel fits.
+
+  Example:
+    >>> class_weights({"kernel": jnp.ones((6, 2))}, num_features=6).shape
+    (2, 6)
   """
   product, *others = find_kernels(params, num_features, num_classes)
   for kernel in others:

@@ -19,7 +19,13 @@ class Loss(NamedTuple):
 
   Attributes:
     value: the loss of each example, [...].
-    residual: its gradient with respect to the logits, [..., k].
+    residual: its gradient with respect to the logits, [..., k]; only `gram` and DP-SGD of linear
+      models ask for it.
+
+  Example:
+    >>> absolute = Loss(lambda x, t: jnp.abs(x - t).sum(-1), lambda x, t: jnp.sign(x - t))
+    >>> float(absolute.value(jnp.array([2.0, 0.0]), jnp.array([1.0, 0.0])))
+    1.0
   """
 
   value: Callable[[jax.Array, jax.Array], jax.Array]
@@ -57,6 +63,10 @@ def smooth_targets(
 
   Returns:
     (1 - smoothing) * one_hot + smoothing / k; Szegedy et al. 2016, arXiv 1512.00567.
+
+  Example:
+    >>> smooth_targets(jnp.array(1), num_classes=2, smoothing=0.5).tolist()
+    [0.25, 0.75]
   """
   dtype = jnp.result_type(smoothing, float)
   return optax.smooth_labels(jax.nn.one_hot(labels, num_classes, dtype=dtype), smoothing)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from jaxinv.attacks.attack import ATTACKS, KNOWLEDGE, recover
-from jaxinv.attacks.mi_face import invert_class, mi_face
+from jaxinv.attacks.confidence import invert_class, mi_face
 from jaxinv.attacks.weights import (
   class_centred,
   reshape,
