@@ -56,6 +56,9 @@ class Attack(NamedTuple):
     """One raw image a class."""
     return self.recover(release, image_shape)
 
+  def __repr__(self) -> str:
+    return f"Attack({self.name}: {self.label})"
+
   @property
   def label(self) -> str:
     """What figures call it."""

@@ -1,7 +1,7 @@
 """The results of all groups put together: by arm, over all seeds."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxinv.attacks import DEFAULT, Attack, seed_mean
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.mapping import SHARED_DATA, run_at
 from jaxinv.ensemble.program import chunk_lengths
+from jaxinv.errors import InputError
 from jaxinv.experiments import leakage
 from jaxinv.experiments.experiment import Experiment, make_experiment, split_of
 from jaxinv.experiments.groups import GroupResult, run_groups
@@ -21,6 +22,7 @@ from jaxinv.metrics import stats
 from jaxinv.metrics.metric import DEFAULT as DEFAULT_METRICS
 from jaxinv.metrics.metric import Metric
 from jaxinv.models.params import flatten
+from jaxinv.runs import tables
 from jaxinv.types import Data, Dataset
 
 _NOBODY = Host()
@@ -59,6 +61,10 @@ class ArmOutcome(NamedTuple):
   details: dict[str, np.ndarray]
   prefixes: dict[int, dict[str, float]]
 
+  def __repr__(self) -> str:
+    diverged = int((~self.healthy).sum())
+    return f"ArmOutcome({len(self.healthy)} seeds, {diverged} diverged: {', '.join(self.measures)})"
+
 
 class Outcome(NamedTuple):
   """What came of an experiment.
@@ -80,6 +86,31 @@ class Outcome(NamedTuple):
   splits: dict[str, Int[np.ndarray, "v _"]]
   attacks: tuple[Attack, ...] = (*DEFAULT, seed_mean)
   metrics: tuple[Metric, ...] = DEFAULT_METRICS
+
+  def __repr__(self) -> str:
+    lines = [f"  {name}: {_in_words(table)}" for name, table in summarize(self).items()]
+    return "\n".join([f"Outcome of {self.steps[-1]} steps, means over seeds:", *lines])
+
+  def to_frame(self) -> Any:
+    """All measurements as a pandas data frame with the columns of metrics.csv.
+
+    Returns:
+      One row a measurement: arm, seed (-1 for what is of all seeds), attack, metric, value; seeds
+      that diverged are left out.
+
+    Raises:
+      InputError: pandas, which is optional, is not installed.
+    """
+    try:
+      import pandas
+    except ImportError:
+      raise InputError("to_frame needs pandas: pip install pandas") from None
+    rows = [
+      (name, seed, attack, metric, float(value))
+      for name, arm in self.arms.items()
+      for seed, attack, metric, value in tables.measurements(arm.measures)
+    ]
+    return pandas.DataFrame(rows, columns=["arm", "seed", "attack", "metric", "value"])
 
 
 def run(settings: Settings, dataset: Dataset, host: Host = _NOBODY) -> Outcome:
@@ -211,6 +242,16 @@ def _mean_models(
       leakage.measure_seed_mean(experiment.config, mean_weights, everyone, jnp.asarray(counted))
     )
   return found
+
+
+def _in_words(table: dict) -> str:
+  """One arm's line: its leakage by attack, or that all seeds diverged."""
+  seen = {
+    attack: values["ncc_centred"] for attack, values in table.items() if "ncc_centred" in values
+  }
+  shown = ", ".join(f"{attack} shows {value['mean']:.3f}" for attack, value in seen.items())
+  lost = f"{len(table['diverged'])} diverged" if table["diverged"] else ""
+  return "; ".join(filter(None, (f"centred NCC: {shown}" if shown else "", lost))) or "no measures"
 
 
 def summarize(outcome: Outcome) -> dict:

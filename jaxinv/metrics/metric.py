@@ -61,6 +61,9 @@ class Metric(NamedTuple):
     """The mean over classes."""
     return self.measure(images, targets)
 
+  def __repr__(self) -> str:
+    return f"Metric({self.name}: {' '.join(self.label.split())})"
+
   @property
   def label(self) -> str:
     """What figures call it, with its unit."""

@@ -1,0 +1,126 @@
+"""Attacks, metrics, models, optimisers and losses of the caller's own go through a whole run."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import assert_fails, plant
+
+import jaxinv
+from jaxinv.experiments import outcome
+from jaxinv.experiments.settings import Arm, Settings
+from jaxinv.types import Hyper
+
+PLAIN = Arm("plain", "sgd", Hyper(learning_rate=0.5))
+
+
+def settings_of(**changes):
+  usual = {"arms": (PLAIN,), "num_seeds": 2, "steps": 20, "batch_size": 8, "holdout": 1}
+  return Settings(**{**usual, **changes})
+
+
+def negative(release, shape):
+  return jaxinv.attacks.init_diff(release, shape) * -1
+
+
+NEGATIVE = jaxinv.attacks.Attack("negative", negative, frozenset({"params", "init_params"}))
+ERROR = jaxinv.metrics.Metric("error", lambda images, targets: jnp.abs(images).mean())
+
+
+class Tanh(nn.Module):
+  """One hidden layer of tanh."""
+
+  num_classes: int = 5
+
+  @nn.compact
+  def __call__(self, inputs):
+    return nn.Dense(self.num_classes)(nn.tanh(nn.Dense(7)(inputs)))
+
+
+def signs(hyper):
+  return optax.chain(optax.scale_by_sign(), optax.scale(-1.0 * hyper.learning_rate))
+
+
+def rates(hyper):
+  return optax.sgd(hyper.learning_rate)
+
+
+@pytest.fixture(scope="module")
+def run(planted):
+  return outcome.run(
+    settings_of(attacks=("init_diff", NEGATIVE), metrics=("ncc_centred", ERROR)), planted
+  )
+
+
+def test_an_attack_and_a_metric_of_ones_own_are_measured_like_any_other(run):
+  arm = run.arms["plain"]
+  assert set(arm.measures) == {"model", "init_diff", "negative", "seed_mean"}
+  assert set(arm.measures["negative"]) == {"ncc_centred", "error"}
+  np.testing.assert_allclose(arm.images["negative"], 255 - arm.images["init_diff"], atol=1e-3)
+  # Centred targets sum to zero, so that a negative correlates as badly as the image does well.
+  np.testing.assert_allclose(
+    arm.measures["negative"]["ncc_centred"], -arm.measures["init_diff"]["ncc_centred"], atol=1e-5
+  )
+  expected = np.abs(arm.images["negative"]).mean((1, 2, 3))
+  np.testing.assert_allclose(arm.measures["negative"]["error"], expected, rtol=1e-5)
+  assert run.attacks[1] is NEGATIVE and run.metrics[1] is ERROR
+
+
+def test_an_outcome_prints_in_a_few_lines_and_becomes_a_frame(run):
+  assert "negative shows -0." in repr(run) and len(repr(run)) < 400
+  pandas = pytest.importorskip("pandas")
+  frame = run.to_frame()
+  assert isinstance(frame, pandas.DataFrame)
+  rows = frame[(frame.attack == "negative") & (frame.metric == "error")]
+  np.testing.assert_allclose(rows.value, run.arms["plain"].measures["negative"]["error"], rtol=1e-6)
+
+
+def test_a_model_of_ones_own_is_trained_and_read(planted):
+  arms = (PLAIN, Arm("signs", signs, Hyper(learning_rate=0.01)))
+  found = outcome.run(settings_of(arms=arms, model=Tanh(), steps=60), planted)
+  for arm in found.arms.values():
+    assert arm.healthy.all() and arm.history["train_accuracy"][:, -1].min() > 0.8
+    assert arm.arrays["params/Dense_0/kernel"].shape == (2, 143, 7)
+    assert arm.measures["init_diff"]["ncc_centred"].min() > 0.5
+
+
+def test_the_hidden_layer_given_as_a_module_is_the_one_given_by_name(planted):
+  """The same optimiser and loss, as values: the same model, as far as rounding goes."""
+  softmax = jaxinv.training.LOSSES["softmax"]
+  one = outcome.run(settings_of(engine="primal"), planted).arms["plain"]
+  arm = Arm("plain", rates, PLAIN.hyper)
+  other = outcome.run(settings_of(arms=(arm,), loss=softmax), planted).arms["plain"]
+  np.testing.assert_allclose(one.arrays["weights"], other.arrays["weights"], atol=1e-6)
+
+
+def test_images_in_colour_are_recovered(planted):
+  coloured = plant(shape=(9, 8, 3))
+  found = outcome.run(settings_of(), coloured)
+  images = found.arms["plain"].images["init_diff"]
+  assert images.shape == (2, 5, 9, 8, 3)
+  assert found.arms["plain"].measures["init_diff"]["ncc_centred"].min() > 0.5
+
+
+def test_what_cannot_be_attacked_is_refused_before_training(planted):
+  class Pooled(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+      return nn.Dense(5)(inputs[:, :100])
+
+  def fails(*parts, **changes):
+    assert_fails(lambda: outcome.run(settings_of(**changes), planted), *parts)
+
+  fails("no kernel leads from 143 features", model=Pooled())
+  fails("(1, 3)", "(1, 5)", model=Tanh(3))
+  wrong = NEGATIVE._replace(recover=lambda release, shape: jnp.zeros((5, 2, 2)))
+  fails("attack 'negative'", "(5, 2, 2)", "(5, 13, 11)", attacks=(wrong,))
+  broken = NEGATIVE._replace(recover=lambda release, shape: release.params["nothing"])
+  fails("attack 'negative'", "nothing", attacks=(broken,))
+  fails("attack 'negative'", "twice", attacks=(NEGATIVE, NEGATIVE))
+  fails("several models", attacks=("seed_mean",))
+  fails("model", attacks=(NEGATIVE._replace(name="model"),))
+  fails("unknown attack 'resahpe'", "reshape", attacks=("resahpe",))
+  fails("unknown metric 'nncc'", metrics=("nncc",))
+  named = [Arm(name, lambda hyper: optax.sgd(0.1), Hyper()) for name in "ab"]
+  fails("two different optimizers", arms=tuple(named))
