@@ -13,6 +13,7 @@ class TanhMLP(nn.Module):
 
   @nn.compact
   def __call__(self, inputs):
+    """One hidden layer of 24 units."""
     return nn.Dense(self.num_classes)(nn.tanh(nn.Dense(24)(inputs)))
 
 

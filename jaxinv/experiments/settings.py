@@ -191,15 +191,15 @@ def _check_numbers(settings: Settings, dataset: Dataset) -> None:
 def _check_attacks(settings: Settings) -> None:
   """Raises InputError unless the attacks can be made on single models, and named in files."""
   chosen = resolve_attacks(settings.attacks)
-  for value in (*chosen, *resolve_metrics(settings.metrics)):
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value.name) or value.name in RESERVED:
-      raise InputError(
-        f"'{value.name}' cannot name an attack or a metric: use letters, digits, '_', '-' and '.', "
-        f"and none of {', '.join(RESERVED)}"
-      )
   for attack in chosen:
     if not attack.needs_one_model:
       raise InputError(
         f"attack '{attack.name}' needs several models: a run attacks each model by itself, and "
         "makes seed_mean of all in any case"
+      )
+  for value in (*chosen, *resolve_metrics(settings.metrics)):
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value.name) or value.name in RESERVED:
+      raise InputError(
+        f"'{value.name}' cannot name an attack or a metric: use letters, digits, '_', '-' and '.', "
+        f"and none of {', '.join(RESERVED)}"
       )
