@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxinv.metrics.rows import centred, finite, unit
 from jaxinv.types import References
 
 
@@ -139,15 +140,15 @@ def prepare(references: References) -> People:
   """
   means = person_means(references).reshape(len(references.people), -1)
   mean = means.mean(0)
-  faces = _centred(means - mean[None])
+  faces = centred(means - mean[None])
   flat = references.images.reshape(len(references.images), -1)
   lengths = [
-    np.linalg.norm(_centred(rows - mean[None]), axis=1) for rows in _chunks(flat, len(mean))
+    np.linalg.norm(centred(rows - mean[None]), axis=1) for rows in _chunks(flat, len(mean))
   ]
   return People(
     mean=mean.astype(np.float32),
-    faces=_unit(faces).astype(np.float32),
-    own=_unit(_own_parts(faces, _centred(mean[None])[0])).astype(np.float32),
+    faces=unit(faces).astype(np.float32),
+    own=unit(_own_parts(faces, centred(mean[None])[0])).astype(np.float32),
     lengths=np.concatenate(lengths),
   )
 
@@ -160,7 +161,7 @@ def _own_parts(
   With K = F F' and a ridge a, row j of F - K (K + a I)^-1 F = a (K + a I)^-1 F is face j less its
   regression on all other rows, times a factor. Of very many people, some serve as regressors.
   """
-  direction = _unit(mean[None])[0]
+  direction = unit(mean[None])[0]
   faces = faces - (faces @ direction)[:, None] * direction[None]
   some = faces[:: -(-len(faces) // _MOST_REGRESSORS)]
   gram = some @ some.T
@@ -178,7 +179,8 @@ def _compare(
   num_nearest: int,
 ) -> tuple[np.ndarray, ...]:
   """The fields of a `Match`, of some images."""
-  images = _standard(images)
+  # With mean 0 and length 1; constant ones are 0.
+  images = unit(centred(finite(images))).astype(np.float32)
   person, sign, p_values = _stand_out(np.float64(images @ people.own.T), two_sided)
   # An image has mean 0 by now, so the references' means need not be taken off.
   ncc = images @ references.T - (images @ people.mean)[:, None]
@@ -216,30 +218,8 @@ def _stand_out(
   return person, sign, np.where(varied[:, 0], np.minimum(p_values, 1.0), 1.0)
 
 
-def _standard(images: Float[np.ndarray, "u d"]) -> Float[np.ndarray, "u d"]:
-  """Images in single precision with mean 0 and length 1; constant ones are 0."""
-  images = images.astype(np.result_type(images, np.float32))
-  images[~np.isfinite(images)] = 0
-  # Scaled first, so that tiny and huge images neither underflow nor overflow when squared.
-  largest = np.maximum(images.max(1, keepdims=True), -images.min(1, keepdims=True))
-  images /= np.where(largest > 0, largest, 1)
-  return _unit(_centred(images)).astype(np.float32)
-
-
 def _chunks(rows: Float[np.ndarray, "u d"], width: int) -> Iterator[Float[np.ndarray, "_ d"]]:
   """Some rows at a time; once none where there are none."""
   size = max(1, _CHUNK // width)
   for start in range(0, max(len(rows), 1), size):
     yield rows[start : start + size]
-
-
-def _centred(rows: Float[np.ndarray, "u d"]) -> Float[np.ndarray, "u d"]:
-  """Rows less their means: exactly 0 where all values are equal."""
-  rows = rows - rows[:, :1]
-  return rows - rows.mean(1, keepdims=True)
-
-
-def _unit(rows: Float[np.ndarray, "u d"]) -> Float[np.ndarray, "u d"]:
-  """Rows of length 1; those of length 0 stay."""
-  lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-  return rows / np.where(lengths > 0, lengths, 1.0)

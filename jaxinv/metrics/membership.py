@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv.errors import InputError
+from jaxinv.metrics.rows import centred
 
 # Least variance of a fit, as a share of that of all scores: keeps every likelihood ratio finite.
 _LEAST_VARIANCE = 1e-6
@@ -92,19 +93,12 @@ def lira(
   Raises:
     InputError: if a photograph has fewer than 3 references (fixed variance: 2) of either kind.
   """
-  scores, use = _centred(scores), references(members)
+  scores, use = centred(np.asarray(scores, np.float64), 0), references(members)
   inside, outside = (
     _log_density(scores, chosen.astype(np.float64), use, fixed_variance)
     for chosen in (members, ~members)
   )
   return inside - outside
-
-
-def _centred(scores: Float[np.ndarray, "s n"]) -> Float[np.ndarray, "s n"]:
-  """Scores less their photograph's mean: exactly 0 where all models score it alike."""
-  scores = np.asarray(scores, np.float64)
-  scores = scores - scores[0]
-  return scores - scores.mean(0)
 
 
 def _log_density(
@@ -283,7 +277,7 @@ def gap(
     The difference in units of the standard deviation within the two, pooled. 0 where that
     deviation is 0, and NaN where a photograph is in no model's training set or in all.
   """
-  scores = _centred(scores)
+  scores = centred(np.asarray(scores, np.float64), 0)
   counts = np.stack([members.sum(0), (~members).sum(0)])
   sums = np.stack([(scores * members).sum(0), (scores * ~members).sum(0)])
   inside, outside = sums / np.maximum(counts, 1)

@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv.errors import InputError
+from jaxinv.metrics.rows import centred, finite, unit
 
 
 class Case(NamedTuple):
@@ -93,7 +94,7 @@ def cosine(a: Float[np.ndarray, "i d"], b: Float[np.ndarray, "n d"]) -> Float[np
   Returns:
     The cosines, in [-1, 1] but for rounding, never NaN.
   """
-  return _unit(_finite(a)) @ _unit(_finite(b)).T
+  return unit(finite(a)) @ unit(finite(b)).T
 
 
 def pixel_similarity(
@@ -108,26 +109,7 @@ def pixel_similarity(
   Returns:
     The cosine of the images less their own means, in [-1, 1] but for rounding, never NaN.
   """
-  return _unit(_centred(_finite(a))) @ _unit(_centred(_finite(b))).T
-
-
-def _finite(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-  """Scaled to a largest magnitude of 1, that no square under- or overflows; zeros stay."""
-  rows = np.where(np.isfinite(rows), rows, 0)
-  largest = np.abs(rows).max(1, keepdims=True, initial=0)
-  return rows / np.where(largest > 0, largest, 1)
-
-
-def _centred(rows: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
-  """Rows less their means: exactly 0 where all values are equal."""
-  rows = rows - rows[:, :1]
-  return rows - rows.mean(1, keepdims=True)
-
-
-def _unit(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-  """Rows of length 1; those of length 0 stay."""
-  lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-  return rows / np.where(lengths > 0, lengths, 1)
+  return unit(centred(finite(a))) @ unit(centred(finite(b))).T
 
 
 def nearest(

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from jaxinv.metrics.rows import centred
+
 # Pixels worked on at a time: arrays of 2 MB, of which there are a few.
 _CHUNK = 2**18
 # Pixels permuted for a null at the most; of images so large that this leaves few draws, the null is
@@ -66,7 +68,7 @@ def morans_i(images: Float[np.ndarray, "u h w c"]) -> Float[np.ndarray, " u"]:
   """
   found = np.zeros(len(images))
   for part in _parts(images):
-    found[part] = _autocorrelation(_centred(_scaled(images[part])), images.shape[1:3])
+    found[part] = _autocorrelation(_rescaled(_scaled(images[part])), images.shape[1:3])
   return found
 
 
@@ -165,11 +167,11 @@ def blind_scores(
   values, p_values = np.zeros(len(images)), np.ones(len(images))
   for part in _parts(images):
     pixels = _scaled(images[part])
-    centred = _centred(pixels)
-    values[part] = _autocorrelation(centred, images.shape[1:3])
+    apart = _rescaled(pixels)
+    values[part] = _autocorrelation(apart, images.shape[1:3])
     each = [
       _p_values(_autocorrelation(_rank(it, rng), images.shape[1:3]), null)
-      for it, rng in zip((pixels, np.abs(centred)), rngs, strict=True)
+      for it, rng in zip((pixels, np.abs(apart)), rngs, strict=True)
     ]
     least = np.minimum(*each)
     varied = (pixels != pixels[..., :1]).any((1, 2))
@@ -211,10 +213,9 @@ def _scaled(images: Float[np.ndarray, "u h w c"]) -> Float[np.ndarray, "u c p"]:
   return np.where(finite, pixels, 0.0) * np.ldexp(1.0, np.minimum(-exponent, 1000))
 
 
-def _centred(pixels: Float[np.ndarray, "u c p"]) -> Float[np.ndarray, "u c p"]:
-  """Pixels less their channel's mean: exactly 0 where all are equal, and once more below 1."""
-  pixels = pixels - pixels[..., :1]
-  pixels -= pixels.mean(-1, keepdims=True)
+def _rescaled(pixels: Float[np.ndarray, "u c p"]) -> Float[np.ndarray, "u c p"]:
+  """Pixels less their channel's mean, and once more below 1 in magnitude."""
+  pixels = centred(pixels)
   # What varies little around a large offset is scaled up, lest its squares vanish.
   largest = np.abs(pixels).max((1, 2), keepdims=True)
   return pixels / np.where(largest > 0, largest, 1.0)
