@@ -15,7 +15,7 @@ from jaxinv.attacks.attack import Attack
 from jaxinv.auditing.formats.stored import Stored
 from jaxinv.auditing.given import AttackerTensors
 from jaxinv.auditing.plan import Task
-from jaxinv.auditing.sources import Source, as_images
+from jaxinv.auditing.sources import ImageShape, Source
 from jaxinv.errors import InputError
 from jaxinv.metrics.structure import morans_i
 from jaxinv.types import Params, Release
@@ -26,6 +26,24 @@ _SAMPLE = 256  # Units that choose a layout.
 
 class AttackFailed(Exception):
   """An attack gave no images; the message says why."""
+
+
+def as_images(
+  rows: Float[np.ndarray, "u p"], image_shape: ImageShape, layout: str
+) -> Float[np.ndarray, "u h w c"]:
+  """Vectors of pixels as images.
+
+  Args:
+    rows: one image each.
+    image_shape: height, width and channels.
+    layout: a name in `LAYOUTS`.
+
+  Returns:
+    The images; a view where the layout allows.
+  """
+  size = dict(zip("hwc", image_shape, strict=True))
+  stacked = rows.reshape(len(rows), *(size[letter] for letter in layout))
+  return stacked.transpose(0, *(1 + layout.index(letter) for letter in "hwc"))
 
 
 def _rows(tensors: Mapping[str, Stored], source: Source) -> np.ndarray:

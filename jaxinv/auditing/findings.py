@@ -1,5 +1,6 @@
 """What an audit finds, as it travels from the tests to the page. No logic but counting."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -144,3 +145,8 @@ def clearness(finding: Finding) -> tuple[np.ndarray, ...]:
     return np.zeros_like(structured), structured, finding.morans_i
   clear = np.where(finding.matched, np.abs(finding.match.person_ncc), finding.morans_i)
   return finding.matched.astype(float), structured, clear
+
+
+def is_memory(name: str) -> bool:
+  """Whether a tensor is what an optimiser remembers, by its name: its moments, not the weights."""
+  return bool(re.search(r"(^|[/._])(opt_state|optimizer|exp_avg|momentum_buffer)", name))

@@ -3,17 +3,17 @@
 Names, shapes and dtypes are enough: nothing is loaded here.
 """
 
+import enum
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from jaxinv.auditing.findings import Tensor
 from jaxinv.auditing.formats.stored import Stored
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, choose
 from jaxinv.models.params import natural, plan_layers
 
 ImageShape = tuple[int, int, int]
@@ -73,56 +73,128 @@ def find_sources(
     InputError: the layout is unknown, or no tensor fits.
   """
   layouts = possible_layouts(image_shape, layout)
-  pixels = int(np.prod(image_shape))
   names = sorted(tensors, key=natural)
-  floats = {name: tensors[name].shape for name in names if str(tensors[name].dtype) in _FLOATS}
-  chains = _find_chains(floats, pixels)
-  links = [link for chain in chains.values() for link in chain.links]
-  behind = {link.kernel for link in links} - set(chains)
-  biases = {link.bias for link in links} - {None}
-  convolves = any(_filter_axes(shape, image_shape[2]) for shape in floats.values())
-  sources: list[Source] = []
-  listed: list[Tensor] = []
-
-  def tell(name, use, why):
-    listed.append(Tensor(name, tensors[name].shape, str(tensors[name].dtype), use, why))
-
-  for name in names:
-    shape = tensors[name].shape
-    if name not in floats:
-      tell(name, "none", f"{tensors[name].dtype} is not read; convert weights to float32")
-    elif not np.prod(shape):
-      tell(name, "none", "empty")
-    elif name in chains:
-      sources += _dense_sources(shape, image_shape, layouts, chains[name])
-      way = "[out, in]" if chains[name].links[0].transposed else "[in, out]"
-      why = f"a dense kernel {way} with as many inputs as an image has values, {pixels}"
-      if convolves:
-        why += "; as the model has convolutions, these may be their feature maps"
-      tell(name, "images", why)
-    elif name in behind:
-      tell(name, "layer", "a dense layer behind the one that sees the images")
-    elif name in biases:
-      tell(name, "bias", "stands beside a dense kernel")
-    elif found := _image_axes(shape, image_shape):
-      order, flat = found
-      num = int(np.prod(shape)) // pixels
-      ways = layouts if flat else ("hwc",)
-      sources.append(Source(name, "unit", order, image_shape, ways, (), num))
-      axes = "along axis" if flat else "along axes"
-      which = ", ".join(str(i) for i in order[-1 if flat else -3 :])
-      tell(name, "images", f"{pixels} values {axes} {which}, as an image has")
-    elif found := _filter_axes(shape, image_shape[2]):
-      order, kernel = found
-      num = int(np.prod(shape)) // int(np.prod(kernel))
-      sources.append(Source(name, "filter", order, kernel, ("hwc",), (), num))
-      tell(name, "filters", "the kernel of a convolution that sees the images' channels")
-    else:
-      tell(name, "none", f"no axis of {pixels} values, nor of an image's height and width")
+  roles = _find_roles(tensors, names, image_shape)
+  kinds = {name: classify(name, tensors[name], roles, image_shape) for name in names}
+  sources = [
+    source
+    for name, kind in kinds.items()
+    for source in _sources(name, kind, tensors[name].shape, roles, image_shape, layouts)
+  ]
+  listed = [_listed(name, kind, tensors[name], roles, image_shape) for name, kind in kinds.items()]
   if not sources:
     raise InputError(_nothing_fits(listed, image_shape))
   rank = {"class": 0, "unit": 1, "filter": 2}
   return sorted(sources, key=lambda source: rank[source.what]), listed
+
+
+class Kind(enum.Enum):
+  """What a tensor is: what it is used for, and why, in a few words."""
+
+  UNREAD = "none", "{dtype} is not read; convert weights to float32"
+  EMPTY = "none", "empty"
+  DENSE = (
+    "images",
+    "a dense kernel {way} with as many inputs as an image has values, {pixels}{maps}",
+  )
+  LAYER = "layer", "a dense layer behind the one that sees the images"
+  BIAS = "bias", "stands beside a dense kernel"
+  IMAGES = "images", "{pixels} values along {axes}, as an image has"
+  FILTERS = "filters", "the kernel of a convolution that sees the images' channels"
+  OTHER = "none", "no axis of {pixels} values, nor of an image's height and width"
+
+
+class Roles(NamedTuple):
+  """What tensors are to one another in the dense layers of a model.
+
+  Attributes:
+    chains: dense layers from the pixels on, by the name of the first kernel.
+    behind: the kernels of later layers.
+    biases: the biases of all layers.
+    convolves: whether any tensor is a convolution that sees the images.
+  """
+
+  chains: Mapping[str, "_Chain"]
+  behind: frozenset[str]
+  biases: frozenset[str]
+  convolves: bool
+
+
+def _find_roles(
+  tensors: Mapping[str, Stored], names: Sequence[str], image_shape: ImageShape
+) -> Roles:
+  floats = {name: tensors[name].shape for name in names if str(tensors[name].dtype) in _FLOATS}
+  chains = _find_chains(floats, int(np.prod(image_shape)))
+  links = [link for chain in chains.values() for link in chain.links]
+  return Roles(
+    chains=chains,
+    behind=frozenset(link.kernel for link in links) - set(chains),
+    biases=frozenset(link.bias for link in links if link.bias is not None),
+    convolves=any(_filter_axes(shape, image_shape[2]) for shape in floats.values()),
+  )
+
+
+def classify(name: str, tensor: Stored, roles: Roles, image_shape: ImageShape) -> Kind:
+  """What a tensor is.
+
+  Args:
+    name: its name.
+    tensor: its shape and type; nothing is loaded.
+    roles: what tensors are to one another.
+    image_shape: height, width and channels.
+
+  Returns:
+    The first of the kinds that it is.
+  """
+  if str(tensor.dtype) not in _FLOATS:
+    return Kind.UNREAD
+  if not np.prod(tensor.shape):
+    return Kind.EMPTY
+  if name in roles.chains:
+    return Kind.DENSE
+  if name in roles.behind:
+    return Kind.LAYER
+  if name in roles.biases:
+    return Kind.BIAS
+  if _image_axes(tensor.shape, image_shape):
+    return Kind.IMAGES
+  return Kind.FILTERS if _filter_axes(tensor.shape, image_shape[2]) else Kind.OTHER
+
+
+def _sources(
+  name: str,
+  kind: Kind,
+  shape: tuple[int, ...],
+  roles: Roles,
+  image_shape: ImageShape,
+  layouts: tuple[str, ...],
+) -> list[Source]:
+  """The images in a tensor."""
+  if kind is Kind.DENSE:
+    return _dense_sources(shape, image_shape, layouts, roles.chains[name])
+  if kind is Kind.IMAGES:
+    order, flat = _image_axes(shape, image_shape)
+    num = int(np.prod(shape)) // int(np.prod(image_shape))
+    return [Source(name, "unit", order, image_shape, layouts if flat else ("hwc",), (), num)]
+  if kind is Kind.FILTERS:
+    order, kernel = _filter_axes(shape, image_shape[2])
+    num = int(np.prod(shape)) // int(np.prod(kernel))
+    return [Source(name, "filter", order, kernel, ("hwc",), (), num)]
+  return []
+
+
+def _listed(name: str, kind: Kind, tensor: Stored, roles: Roles, image_shape: ImageShape) -> Tensor:
+  """What became of a tensor, and why."""
+  use, words = kind.value
+  told: dict[str, Any] = {"dtype": tensor.dtype, "pixels": int(np.prod(image_shape))}
+  if kind is Kind.DENSE:
+    told["way"] = "[out, in]" if roles.chains[name].links[0].transposed else "[in, out]"
+    maps = "; as the model has convolutions, these may be their feature maps"
+    told["maps"] = maps if roles.convolves else ""
+  if kind is Kind.IMAGES:
+    order, flat = _image_axes(tensor.shape, image_shape)
+    told["axes"] = f"axis {order[-1]}" if flat else "axes {}, {}, {}".format(*order[-3:])
+  return Tensor(name, tensor.shape, str(tensor.dtype), use, words.format(**told))
 
 
 def possible_layouts(image_shape: ImageShape, layout: str) -> tuple[str, ...]:
@@ -138,7 +210,7 @@ def possible_layouts(image_shape: ImageShape, layout: str) -> tuple[str, ...]:
   if layout in LAYOUTS:
     return (layout,)
   if layout != "auto":
-    raise InputError(f"unknown layout '{layout}': choose from auto, {', '.join(LAYOUTS)}")
+    choose("layout", layout, dict.fromkeys(("auto", *LAYOUTS)))
   height, width, channels = image_shape
   layouts = LAYOUTS if channels > 1 else ("hwc", "whc")
   # A square image and its mirror image along the diagonal have the same neighbours.
@@ -248,7 +320,7 @@ def _filter_axes(
 
 def _nothing_fits(listed: Sequence[Tensor], image_shape: ImageShape) -> str:
   height, width, channels = image_shape
-  shown = [f"{it.name} {it.shape}" for it in itertools.islice(listed, 6)]
+  there = [f"{it.name} {it.shape}" for it in itertools.islice(listed, 6)]
   more = f" and {len(listed) - 6} more" if len(listed) > 6 else ""
   unread = [it for it in listed if it.use == "none" and "is not read" in it.why]
   unread = [it for it in unread if _image_axes(it.shape, image_shape)]
@@ -256,29 +328,6 @@ def _nothing_fits(listed: Sequence[Tensor], image_shape: ImageShape) -> str:
     return f"{unread[0].name} {unread[0].shape} would fit the images, but {unread[0].why}"
   return (
     f"no tensor fits images of {height} x {width} x {channels} = {height * width * channels} "
-    f"values: there are {', '.join(shown) or 'none'}{more}; give the --image_shape "
+    f"values: there are {', '.join(there) or 'none'}{more}; give the --image_shape "
     "(height,width,channels) of what the model was made for"
   )
-
-
-def is_memory(name: str) -> bool:
-  """Whether a tensor is what an optimiser remembers, by its name: its moments, not the weights."""
-  return bool(re.search(r"(^|[/._])(opt_state|optimizer|exp_avg|momentum_buffer)", name))
-
-
-def as_images(
-  rows: Float[np.ndarray, "u p"], image_shape: ImageShape, layout: str
-) -> Float[np.ndarray, "u h w c"]:
-  """Vectors of pixels as images.
-
-  Args:
-    rows: one image each.
-    image_shape: height, width and channels.
-    layout: a name in `LAYOUTS`.
-
-  Returns:
-    The images; a view where the layout allows.
-  """
-  size = dict(zip("hwc", image_shape, strict=True))
-  stacked = rows.reshape(len(rows), *(size[letter] for letter in layout))
-  return stacked.transpose(0, *(1 + layout.index(letter) for letter in "hwc"))

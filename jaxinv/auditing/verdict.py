@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxinv.attacks.attack import Attack
-from jaxinv.auditing.findings import Audit, Finding
-from jaxinv.auditing.sources import is_memory
+from jaxinv.auditing.findings import Audit, Finding, is_memory
 from jaxinv.runs.text import count, listed, number
 
 # How the images that the verdict is on are called.

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
+from jaxinv.auditing import sources
 from jaxinv.auditing.formats.stored import Stored
 from jaxinv.auditing.sources import (
   LAYOUTS,
   Link,
-  as_images,
   find_sources,
-  is_memory,
   possible_layouts,
 )
 from jaxinv.errors import InputError
@@ -27,8 +26,8 @@ def stored(shapes, dtype="float32"):
 
 
 def found(shapes, image_shape=SHAPE, **options):
-  sources, tensors = find_sources(stored(shapes), image_shape, **options)
-  told = [(it.tensor, it.what, [link.kernel for link in it.layers]) for it in sources]
+  places, tensors = find_sources(stored(shapes), image_shape, **options)
+  told = [(it.tensor, it.what, [link.kernel for link in it.layers]) for it in places]
   return told, {it.name: it.use for it in tensors}
 
 
@@ -116,20 +115,6 @@ def test_kernels_of_a_first_convolution_are_filters(shape):
   assert source.image_shape == (3, 3, 1) and source.num == 8
 
 
-@pytest.mark.parametrize(
-  ("name", "memory"),
-  [
-    ("opt_state/0/mu/params/Dense_0/kernel", True),
-    ("optimizer/vars/1", True),
-    ("optimizer.state.0.exp_avg", True),
-    ("params/Dense_0/kernel", False),
-    ("model.fc.weight", False),
-  ],
-)
-def test_an_optimisers_memories_are_told_by_their_names(name, memory):
-  assert is_memory(name) == memory
-
-
 def test_where_there_are_convolutions_a_dense_layer_may_see_their_maps():
   _, tensors = find_sources(stored({"conv": (3, 3, 1, 8), "fc": (30, 4)}), SHAPE)
   assert "may be their feature maps" in next(it.why for it in tensors if it.name == "fc")
@@ -137,8 +122,8 @@ def test_where_there_are_convolutions_a_dense_layer_may_see_their_maps():
 
 def test_what_is_no_floating_point_number_is_listed_only():
   tensors = stored({"w": (30, 4)}) | stored({"steps": (30, 4)}, "int32")
-  sources, listed = find_sources(tensors, SHAPE)
-  assert [source.tensor for source in sources] == ["w"]
+  places, listed = find_sources(tensors, SHAPE)
+  assert [source.tensor for source in places] == ["w"]
   assert {it.name: it.use for it in listed} == {"steps": "none", "w": "images"}
 
 
@@ -157,8 +142,12 @@ def test_layouts_that_have_the_same_neighbours_are_no_choice():
     possible_layouts((6, 5, 1), "hw")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_layout_undoes_the_flattening(layout):
-  images = np.random.default_rng(0).standard_normal((4, 6, 5, 3))
-  flat = images.transpose(0, *(1 + "hwc".index(letter) for letter in layout)).reshape(4, -1)
-  np.testing.assert_array_equal(as_images(flat, (6, 5, 3), layout), images)
+def test_kinds_are_judged_by_type_then_shape_then_neighbours():
+  shapes = {"0.weight": (7, 30), "0.bias": (7,), "2.weight": (4, 7), "2.bias": (4,)}
+  shapes |= {"more": (9, 6, 5), "conv": (3, 3, 1, 8), "rest": (9,), "none": (0, 5)}
+  tensors = stored(shapes) | stored({"step": (30, 4)}, "int32")
+  roles = sources._find_roles(tensors, list(tensors), SHAPE)
+  kinds = [sources.classify(name, it, roles, SHAPE).name for name, it in tensors.items()]
+  wanted = ("0.weight DENSE", "0.bias BIAS", "2.weight LAYER", "2.bias BIAS", "more IMAGES")
+  wanted += ("conv FILTERS", "rest OTHER", "none EMPTY", "step UNREAD")
+  assert [f"{name} {kind}" for name, kind in zip(tensors, kinds, strict=True)] == list(wanted)
