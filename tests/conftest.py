@@ -53,7 +53,7 @@ def lab(planted) -> experiment.Experiment:
   arms = (
     Arm("plain", "sgd", Hyper(learning_rate=0.5)),
     Arm("decay", "sgd", Hyper(0.2, weight_decay=0.1, label_smoothing=0.1, clip_norm=1.0)),
-    Arm("wild", "sgd", Hyper(learning_rate=1e38, weight_decay=1.0)),
+    Arm("wild", "sgd", Hyper(learning_rate=1e9, weight_decay=1e9)),
   )
   settings = Settings(arms, num_seeds=3, steps=6, batch_size=8, width=4, record_every=2, watch=1)
   return experiment.make_experiment(settings, planted)

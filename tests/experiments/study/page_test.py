@@ -20,7 +20,7 @@ from jaxinv.runs import folder
 from jaxinv.types import Hyper
 
 PLAIN = Arm("plain", "sgd", Hyper(learning_rate=0.5))
-WILD = Arm("wild", "sgd", Hyper(learning_rate=1e38, weight_decay=1.0))
+WILD = Arm("wild", "sgd", Hyper(learning_rate=1e9, weight_decay=1e9))
 GRID = {"init_scale": (1.0, 8.0), "label_smoothing": (0.0, 0.5)}
 SECTIONS = [
   *("Verdicts", "Each defence", "Who sees how much", "The faces", "Through training"),
