@@ -18,12 +18,12 @@ from pathlib import Path
 
 from absl import flags
 
+from jaxinv.data.splits import clearest_and_most_varied
 from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment, outcome, planning
 from jaxinv.experiments.faces import page as faces_report
 from jaxinv.experiments.faces import pose
-from jaxinv.experiments.faces.figures import clearest_and_most_varied
 from jaxinv.experiments.files import write_outcome
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.settings import Settings

@@ -87,3 +87,12 @@ def joined(data: TrainTest) -> Dataset:
     np.concatenate([getattr(part, name) for part in data]) for name in ("inputs", "labels")
   )
   return data.train._replace(inputs=inputs, labels=labels)
+
+
+def clearest_and_most_varied(
+  inputs: Float[np.ndarray, "n p"], labels: Int[np.ndarray, " n"], num_classes: int
+) -> tuple[int, ...]:
+  """Three classes by how much their images differ among themselves: least, middle, most."""
+  spread = [float(inputs[labels == k].var(0).mean()) for k in range(num_classes)]
+  order = np.argsort(spread)
+  return tuple(dict.fromkeys(int(order[i]) for i in (0, len(order) // 2, -1)))

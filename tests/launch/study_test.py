@@ -15,6 +15,7 @@ from scipy import special, stats
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.experiments.settings import Arm
 from jaxinv.experiments.study import study
+from jaxinv.experiments.study.verdict import Label
 from jaxinv.types import Hyper
 from launch import study as command
 from launch.flags import StopSignal
@@ -168,11 +169,9 @@ def test_initial_weights_and_splits_are_the_same_in_every_cell(folder):
 
 def test_every_verdict_is_one_of_the_labels_and_dp_tells_its_epsilon(folder):
   summary = json.loads((folder / "summary.json").read_text())
-  from jaxinv.experiments.study.comparison import LABELS
-
   assert "verdict" not in summary["sgd-init_scale-1"]
   for cell in set(summary) - {"sgd-init_scale-1", "controls"}:
-    assert summary[cell]["verdict"]["label"] in LABELS
+    assert summary[cell]["verdict"]["label"] in set(Label)
   told = summary["dp-init_scale-1"]["epsilon"]
   assert 0.5 < told["epsilon"] < 10 and told["delta"] == 1e-5
   assert "epsilon" not in summary["sgd-init_scale-3"]

@@ -6,13 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxinv.attacks import weights
 from jaxinv.experiments.outcome import ArmOutcome, Outcome
-from jaxinv.runs.figures import colour, new_figure
+from jaxinv.runs.figures import colour, displayable, mosaic, new_figure
 from jaxinv.runs.files import write_file
 from jaxinv.types import Dataset
 
@@ -27,7 +26,6 @@ METRIC_WORDS = {
   "excess": "excess NCC over\nheld-out mean",
 }
 _MARKERS = {"reshape": "o", "init_diff": "s", "seed_mean": "^"}
-_GAP = 4  # Pixels between two images of a mosaic.
 
 
 def people_figure(
@@ -60,31 +58,6 @@ def people_figure(
     chosen = slice(block * rows, (block + 1) * rows)
     mosaic(axis, grid[chosen], heads, [names[i] for i in people][chosen])
   return figure
-
-
-def mosaic(axis: Axes, grid: Float[np.ndarray, "r c h w"], heads, sides) -> None:
-  """Draws a grid of images as one picture, with words above its columns and beside its rows.
-
-  Args:
-    axis: where to draw.
-    grid: images in 0..255; NaN leaves a place white.
-    heads: words above the columns.
-    sides: words beside the rows.
-  """
-  rows, columns, height, width = grid.shape
-  canvas = np.full((rows, height + _GAP, columns, width + _GAP), np.nan)
-  canvas[:, :height, :, :width] = grid.transpose(0, 2, 1, 3)
-  picture = canvas.reshape(rows * (height + _GAP), columns * (width + _GAP))[:-_GAP, :-_GAP]
-  axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
-  axis.grid(False)
-  for spine in axis.spines.values():
-    spine.set_visible(False)
-  axis.xaxis.tick_top()
-  axis.tick_params(length=0)
-  # Names are shown as they are: a dollar sign in one is no formula.
-  look = {"fontsize": 8, "parse_math": False}
-  axis.set_xticks([(i + 0.5) * (width + _GAP) for i in range(columns)], heads, **look)
-  axis.set_yticks([(i + 0.5) * (height + _GAP) for i in range(rows)], sides, **look)
 
 
 class Shares(NamedTuple):
@@ -217,11 +190,6 @@ _PARAMS = ("params/", "init_params/")
 def _params(arm: ArmOutcome, prefix: str) -> dict[str, np.ndarray]:
   """All parameters of the first seed, by path."""
   return {name: x[0] for name, x in arm.arrays.items() if name.startswith(prefix)}
-
-
-def displayable(images: Float[np.ndarray, "*k h w"]) -> Float[np.ndarray, "*k h w"]:
-  """Images in 0..255 whatever their normalisation: signed ones are put around grey."""
-  return np.clip(images if images.min() >= 0 else 127.5 + images / 2, 0, 255)
 
 
 def curves_figure(outcome: Outcome) -> Figure:
@@ -390,12 +358,3 @@ def pose_figure(
   axes[0][1].set_ylabel("mean over people, one dot a seed")
   axes[0][1].legend()
   return figure
-
-
-def clearest_and_most_varied(
-  inputs: Float[np.ndarray, "n p"], labels: Int[np.ndarray, " n"], num_classes: int
-) -> tuple[int, ...]:
-  """Three classes by how much their images differ among themselves: least, middle, most."""
-  spread = [float(inputs[labels == k].var(0).mean()) for k in range(num_classes)]
-  order = np.argsort(spread)
-  return tuple(dict.fromkeys(int(order[i]) for i in (0, len(order) // 2, -1)))

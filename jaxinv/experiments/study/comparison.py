@@ -1,4 +1,4 @@
-"""Does a defence defend? Arms against a baseline, paired by seed, at the end and at equal use.
+"""Arms against a baseline, paired by seed: at the end, and at the same held-out accuracy.
 
 Within a seed all arms have the same split, initial weights and batches, so the difference between
 two arms is taken seed by seed, and its interval is over seeds. Leakage is the centred NCC of what
@@ -6,20 +6,20 @@ an attack recovers: the correlation with what sets the person's average apart fr
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxinv.attacks.attack import KNOWLEDGE
+from jaxinv.attacks.attack import ALL, Attack, init_diff, reshape
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.metrics.stats import Interval, bootstrap_intervals, paired_difference
 
 LEAKAGE = "ncc_centred"
-NAIVE = "reshape"
-# Standard normal quantiles: two-sided 5 %, and 80 % power.
-_Z_TEST, _Z_POWER = 1.959964, 0.841621
+NAIVE = reshape
+# Attacks on several models together, of which an arm has one image a class and not one a seed.
+_TOGETHER = {attack.name for attack in ALL if not attack.needs_one_model}
 
 
 class Row(NamedTuple):
@@ -40,53 +40,9 @@ class Row(NamedTuple):
   difference: Interval
 
 
-class Verdict(NamedTuple):
-  """What came of a defence.
-
-  Attributes:
-    label: one of `LABELS`.
-    text: the verdict in a sentence or three, made of the numbers.
-    attack: the strongest attack on the arm.
-    baseline_attack: that on the baseline.
-    leakage: the arm's under its strongest attack, when compared.
-    baseline_leakage: the baseline's under its own.
-    strongest: the difference of the two.
-    naive: the difference under the naive attacker, at the same time.
-    accuracy: the difference of the held-out accuracies at the end.
-    reached: the first record with the target accuracy; None for never.
-    detectable: the smallest difference under the strongest attacker that so many seeds would have
-      shown with a power of 80 %.
-  """
-
-  label: str
-  text: str
-  attack: str | None = None
-  baseline_attack: str | None = None
-  leakage: float | None = None
-  baseline_leakage: float | None = None
-  strongest: Interval | None = None
-  naive: Interval | None = None
-  accuracy: Interval | None = None
-  reached: int | None = None
-  detectable: float | None = None
-
-
-LABELS = (
-  "lowers leakage",
-  "hides from the naive attacker only",
-  "no detectable effect",
-  "changes too little to matter",
-  "undecided",
-  "raises leakage",
-  "cannot be compared",
-  "is not as useful",
-  "does not train",
-)
-
-
 def attacks_of(arm: ArmOutcome) -> list[str]:
   """The attacks that were made on every seed's model, in order."""
-  return [name for name in arm.measures if name not in ("model", "seed_mean")]
+  return [name for name in arm.measures if name != "model" and name not in _TOGETHER]
 
 
 def final(arm: ArmOutcome, attack: str, metric: str = LEAKAGE) -> Float[np.ndarray, " s"]:
@@ -135,15 +91,22 @@ def strongest(values: Mapping[str, Float[np.ndarray, " s"]]) -> str | None:
   return max(means, key=means.__getitem__) if means else None
 
 
-def strongest_by_knowledge(arm: ArmOutcome) -> dict[str, str]:
-  """For all that an attacker may hold, the strongest attack with it at the end."""
-  values = {name: final(arm, name) for name in arm.measures if name != "model"}
-  found = {}
-  for knowledge in dict.fromkeys(KNOWLEDGE.values()):
-    best = strongest({name: v for name, v in values.items() if KNOWLEDGE[name] == knowledge})
-    if best:
-      found[knowledge] = best
-  return found
+def strongest_by_knowledge(arm: ArmOutcome, attacks: Sequence[Attack]) -> dict[str, str]:
+  """The strongest attack at the end by what it needs.
+
+  Args:
+    arm: what came of it.
+    attacks: all that may have been made on it.
+
+  Returns:
+    The attack's name by what the attacker must hold; only where an attack has a value.
+  """
+  made = [attack for attack in attacks if attack.name in arm.measures]
+  best = {
+    held: strongest({a.name: final(arm, a.name) for a in made if a.knowledge == held})
+    for held in dict.fromkeys(attack.knowledge for attack in made)
+  }
+  return {held: attack for held, attack in best.items() if attack}
 
 
 def compare(name: str, arm: ArmOutcome, baseline: ArmOutcome, target: float) -> list[Row]:
@@ -165,11 +128,11 @@ def compare(name: str, arm: ArmOutcome, baseline: ArmOutcome, target: float) -> 
       pair = (final(a, attack, metric) for a in (arm, baseline))
       rows.append(Row(name, "end", attack, metric, paired_difference(*pair)))
   records = matched_records(arm, baseline, target)
-  matched = [] if records is None else _leakages(arm, baseline, records)
+  matched = [] if records is None else leakages(arm, baseline, records)
   for attack in matched[0] if matched else ():
     pair = (values[attack] for values in matched)
     rows.append(Row(name, "matched", attack, LEAKAGE, paired_difference(*pair)))
-  for when, values in (("end", _leakages(arm, baseline)), ("matched", matched)):
+  for when, values in (("end", leakages(arm, baseline)), ("matched", matched)):
     best = [strongest(v) for v in values]
     if values and all(best):
       pair = (v[b] for v, b in zip(values, best, strict=True))
@@ -193,163 +156,26 @@ def matched_records(arm: ArmOutcome, baseline: ArmOutcome, target: float) -> tup
   return None if None in records or 0 in records else records
 
 
-def _leakages(
+def leakages(
   arm: ArmOutcome, baseline: ArmOutcome, records: tuple[int, int] | None = None
 ) -> list[dict[str, Float[np.ndarray, " s"]]]:
-  """By attack, the leakage of an arm and of its baseline: each at its record, or at the end."""
+  """The leakage of an arm and of its baseline under every attack on single models.
+
+  Args:
+    arm: what came of the arm.
+    baseline: what came of the baseline.
+    records: at which record of each; None for the end.
+
+  Returns:
+    The arm's by attack, and the baseline's. At a record there are only the attacks that are
+    measured at every record.
+  """
   if records is None:
     return [{name: final(x, name) for name in attacks_of(x)} for x in (arm, baseline)]
   return [
     {name: at_record(x, name, record) for name in attacks_of(x) if f"{name}/{LEAKAGE}" in x.trail}
     for x, record in zip((arm, baseline), records, strict=True)
   ]
-
-
-def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -> Verdict:
-  """The verdict on a defence, computed from the intervals; nothing in it is known beforehand.
-
-  Args:
-    arm: what came of the defence.
-    baseline: what came of training without it.
-    target: the held-out accuracy at which the two are compared.
-    margin: differences of leakage smaller than this do not matter.
-
-  Returns:
-    The verdict: at the target accuracy, or at the end where the arm does not get there.
-  """
-  if not arm.healthy.any():
-    return Verdict(
-      "does not train", f"None of its {len(arm.healthy)} models came through training."
-    )
-  if not baseline.healthy.any():
-    return Verdict("cannot be compared", "No model of the baseline came through training.")
-  records = matched_records(arm, baseline, target)
-  mine, theirs = _leakages(arm, baseline, records)
-  best, base_best = strongest(mine), strongest(theirs)
-  both = np.isfinite(mine[best]) & np.isfinite(theirs[base_best])
-  found = Verdict(
-    label="",
-    text="",
-    attack=best,
-    baseline_attack=base_best,
-    leakage=_mean(mine[best][both]),
-    baseline_leakage=_mean(theirs[base_best][both]),
-    strongest=paired_difference(mine[best], theirs[base_best]),
-    naive=paired_difference(mine[NAIVE], theirs[NAIVE]),
-    accuracy=paired_difference(*(final(x, "model", "holdout_accuracy") for x in (arm, baseline))),
-    reached=first_reaching(arm, target),
-    detectable=detectable_effect(mine[best] - theirs[base_best]),
-  )
-  label, unmatched = _label(found, margin), None
-  if records is None:
-    label, unmatched = _unmatched(found.reached, first_reaching(baseline, target), target)
-  levels = _mean(mine[NAIVE][both]), _mean(theirs[NAIVE][both])
-  text = _text(found, label, unmatched, target, margin, levels) + _together(arm, baseline)
-  return found._replace(label=label, text=text)
-
-
-def _unmatched(mine: int | None, theirs: int | None, target: float) -> tuple[str, str]:
-  """The label, and why in words, of an arm that cannot be compared at the target accuracy."""
-  if 0 in (mine, theirs):
-    why = f"Untrained models have the held-out accuracy of {target:.3f} already"
-    return "cannot be compared", why
-  never = f"never reaches a held-out accuracy of {target:.3f}"
-  if mine is None:
-    return "is not as useful", f"It {never}"
-  return "cannot be compared", f"The baseline {never}"
-
-
-def _together(arm: ArmOutcome, baseline: ArmOutcome) -> str:
-  """What who holds all models sees at the end, in words: the verdict is on one model alone."""
-  shown = [x.measures.get("seed_mean", {}).get(LEAKAGE) for x in (arm, baseline)]
-  if any(x is None for x in shown) or arm.healthy.sum() < 2:
-    return ""
-  mine, theirs = (float(x[0]) for x in shown)
-  return f" Averaged, its {arm.healthy.sum()} models show {mine:.3f} instead of {theirs:.3f}."
-
-
-def _mean(values: Float[np.ndarray, " s"]) -> float | None:
-  return float(values.mean()) if len(values) else None
-
-
-def detectable_effect(difference: Float[np.ndarray, " s"]) -> float | None:
-  """The smallest mean difference that a paired test would have shown, 5 % two-sided, power 80 %."""
-  values = difference[np.isfinite(difference)]
-  if len(values) < 2:
-    return None
-  return float((_Z_TEST + _Z_POWER) * values.std(ddof=1) / math.sqrt(len(values)))
-
-
-def _sign(interval: Interval | None) -> int:
-  """Whether an interval lies above 0, below, or holds it."""
-  if interval is None or interval.low is None:
-    return 0
-  return int(interval.low > 0) - int(interval.high < 0)
-
-
-def _label(found: Verdict, margin: float) -> str:
-  if found.strongest.low is None:  # No seeds in common, or one: no interval.
-    return "cannot be compared"
-  _, low, high, _ = found.strongest
-  if low >= margin and low > 0:
-    return "raises leakage"
-  if high <= -margin and high < 0:
-    return "lowers leakage"
-  hidden = found.naive.high is not None and found.naive.high <= -margin and found.naive.high < 0
-  # The whole interval counts: what may be a loss that matters is not called hiding only.
-  if hidden and low > -margin:
-    return "hides from the naive attacker only"
-  if not _sign(found.strongest):
-    return "no detectable effect"
-  return "changes too little to matter" if -margin < low and high < margin else "undecided"
-
-
-def _text(
-  found: Verdict,
-  label: str,
-  unmatched: str | None,
-  target: float,
-  margin: float,
-  levels: tuple[float | None, float | None],
-) -> str:
-  """The verdict in words, all of them chosen by the numbers."""
-  if found.leakage is None:
-    return "No seed came through training in both the arm and the baseline."
-  change = (
-    f"the strongest attacker ({found.attack}, against {found.baseline_attack} on the baseline) "
-    f"sees {found.leakage:.3f} instead of {found.baseline_leakage:.3f} "
-    f"({_words(found.strongest)})"
-  )
-  if unmatched:
-    text = f"{unmatched}, so that there is no comparison at equal use; at the end {change}."
-  else:
-    text = f"At the same held-out accuracy of {target:.3f} {change}."
-  text += (
-    f" The naive attacker sees {levels[0]:.3f} instead of {levels[1]:.3f} ({_words(found.naive)})."
-  )
-  if label == "no detectable effect" and found.detectable:
-    text += (
-      f" A difference of {found.detectable:.3f} or more would have been seen with "
-      f"{found.strongest.n} seeds (power 80 %)."
-    )
-  if label == "undecided":
-    text += (
-      f" The interval holds differences on both sides of {margin:g}, below which they are too "
-      "small to matter: more seeds would tell."
-    )
-  elif _sign(found.strongest) and abs(found.strongest.mean) < margin:
-    text += f" Differences below {margin:g} are counted as too small to matter."
-  return f"{text} Held-out accuracy at the end: {_words(found.accuracy)}."
-
-
-def _words(interval: Interval) -> str:
-  if interval.mean is None:
-    return "no value"
-  # Adding 0 after rounding keeps a minus away from zeros.
-  mean, *ends = (None if x is None else round(x, 3) + 0.0 for x in interval[:3])
-  if None in ends:
-    return f"{mean:+.3f}, one seed, no interval"
-  return f"{mean:+.3f}, 95 % interval {ends[0]:+.3f} to {ends[1]:+.3f}"
 
 
 class Identified(NamedTuple):
@@ -403,3 +229,48 @@ def identified_from(
 def intervals(values: Mapping[str, Float[np.ndarray, " s"]]) -> dict[str, Interval]:
   """The interval of each mean over the seeds that have a value."""
   return {name: bootstrap_intervals(v[np.isfinite(v)][None])[0] for name, v in values.items()}
+
+
+class Averages(NamedTuple):
+  """What the average of several models shows.
+
+  Attributes:
+    counts: numbers of models.
+    measured: leakage of the average of so many.
+    law: what it would be if only the initial weights averaged out; None where there is no law.
+  """
+
+  counts: Int[np.ndarray, " c"]
+  measured: Float[np.ndarray, " c"]
+  law: Float[np.ndarray, " c"] | None
+
+
+def averaging_law(
+  counts: Int[np.ndarray, " c"], one: float, ceiling: float
+) -> Float[np.ndarray, " c"]:
+  """Leakage of an average of models, if what they learned stays and independent noise averages out.
+
+  What one model shows is c_1 = c s / sqrt(s^2 + v), with c its ceiling, s the norm of what was
+  learned and v the variance of the noise on it; of n models the variance is v / n. So
+  c_n = c / sqrt(1 + (c^2 / c_1^2 - 1) / n).
+
+  Args:
+    counts: numbers of models, n.
+    one: leakage of a single model, above 0.
+    ceiling: leakage of what was learned without noise.
+
+  Returns:
+    The leakage at each count.
+  """
+  return ceiling / np.sqrt(1 + ((ceiling / one) ** 2 - 1) / counts)
+
+
+def averages(arm: ArmOutcome) -> Averages | None:
+  """An arm's averages, and their law: one model's leakage, and that of W - W0 as the ceiling."""
+  if not arm.prefixes:
+    return None
+  counts = np.array(sorted(arm.prefixes))
+  measured = np.array([float(arm.prefixes[n][LEAKAGE]) for n in counts])
+  one, ceiling = (float(np.nanmean(final(arm, attack))) for attack in (NAIVE.name, init_diff.name))
+  law = averaging_law(counts, one, ceiling) if 0 < one <= ceiling else None
+  return Averages(counts, measured, law)

@@ -1,59 +1,49 @@
 """Figures of a study on people: verdicts, attackers, faces, use against leakage, grids."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxinv.attacks.attack import KNOWLEDGE
-from jaxinv.experiments.faces.figures import mosaic
+from jaxinv.attacks.attack import Attack, init_diff
 from jaxinv.experiments.outcome import ArmOutcome, Outcome
-from jaxinv.experiments.study.comparison import LABELS, LEAKAGE, NAIVE, Verdict, final
-from jaxinv.experiments.study.study import Cell, Question
+from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE, Averages
+from jaxinv.experiments.study.story import PHASE_MEASURES, Phase
+from jaxinv.experiments.study.verdict import Label, Verdict
 from jaxinv.metrics.stats import Interval
-from jaxinv.runs.figures import COLOURS, colour, legend, new_figure, short
+from jaxinv.runs.figures import (
+  COLOURS,
+  colour,
+  filling,
+  interval_bars,
+  legend,
+  mosaic,
+  name_rows,
+  new_figure,
+  short,
+)
 
-# The colour of each verdict, in the order of the labels.
-_LABEL_COLOURS = dict(zip(LABELS, map(colour, (2, 4, 6, 5, 0, 1, 7, 3, 6)), strict=True))
+# The colour of each verdict.
+_LABEL_COLOURS = {
+  Label.LOWERS: colour(2),
+  Label.HIDES: colour(4),
+  Label.NO_EFFECT: colour(6),
+  Label.TOO_LITTLE: colour(5),
+  Label.UNDECIDED: colour(0),
+  Label.RAISES: colour(1),
+  Label.NOT_COMPARABLE: colour(7),
+  Label.NOT_USEFUL: colour(3),
+  Label.NOT_TRAINED: colour(6),
+}
 
-# The labels of what is compared at the end.
-_AT_END = ("is not as useful", "cannot be compared")
-
-_MARKERS = dict(zip(KNOWLEDGE, "os^DPv", strict=True))
+# Of as many attacks as there may be, neighbours differ.
+_MARKERS = "os^DPv<>*Xhd"
 
 # Of more cells than this a figure names none.
 _MOST_NAMED = 40
-
-# What is drawn of a point of a grid: the attack, or the model itself, and the measure of it.
-PHASE_MEASURES = {
-  "reshape": ("reshape", LEAKAGE),
-  "init_diff": ("init_diff", LEAKAGE),
-  "held-out accuracy": ("model", "holdout_accuracy"),
-}
-
-
-def interval_bars(interval: Interval) -> Float[np.ndarray, "2 1"] | None:
-  """Distances from the mean to the ends; BCa may put an end a hair on the wrong side of it."""
-  if interval.low is None:
-    return None
-  return np.maximum([[interval.mean - interval.low], [interval.high - interval.mean]], 0.0)
-
-
-def filling(index: int) -> dict[str, Any]:
-  """The colour of the index-th arm; once all colours are taken, with hollow markers."""
-  hollow = index // len(COLOURS) % 2
-  return {"color": colour(index), "markerfacecolor": "white" if hollow else colour(index)}
-
-
-def name_rows(axis: Axes, names: Sequence[str]) -> None:
-  """Names the rows of a figure, the first at the top, as they are: `$` is no formula."""
-  axis.set_yticks(range(len(names)), list(map(short, names)), parse_math=False)
-  axis.set_ylim(len(names) - 0.4, -0.6)
 
 
 def verdicts_figure(verdicts: Mapping[str, Verdict], margin: float) -> Figure:
@@ -91,57 +81,64 @@ def _draw_difference(axis: Axes, row: int, verdict: Verdict, interval: Interval 
   if interval is None or interval.mean is None:
     return
   tone = _LABEL_COLOURS[verdict.label]
-  face = "white" if verdict.label in _AT_END else tone
+  face = "white" if verdict.label.at_end else tone
   axis.errorbar(
     interval.mean, row, xerr=interval_bars(interval), fmt="o", ms=5, capsize=2, color=tone, mfc=face
   )
 
 
 def _name_labels(figure: Figure, verdicts: Sequence[Verdict]) -> None:
-  labels = [label for label in LABELS if any(v.label == label for v in verdicts)]
+  labels = [label for label in Label if any(v.label == label for v in verdicts)]
   marks = [
-    Line2D([], [], marker="o", ls="", color=_LABEL_COLOURS[x], mfc="white" if at_end else None)
-    for x, at_end in ((x, x in _AT_END) for x in labels)
+    Line2D([], [], marker="o", ls="", color=_LABEL_COLOURS[x], mfc="white" if x.at_end else None)
+    for x in labels
   ]
-  words = [f"{x} (at the end)" if x in _AT_END else x for x in labels]
   if labels:
-    legend(figure, marks, words, 3)
+    legend(figure, marks, [f"{x} (at the end)" if x.at_end else x for x in labels], 3)
 
 
-def attackers_figure(leakage: Mapping[str, Mapping[str, Interval]]) -> Figure:
-  """What each attack recovers, one panel for all attackers that hold the same.
+def attackers_figure(
+  leakage: Mapping[str, Mapping[str, Interval]], attackers: Mapping[str, Attack]
+) -> Figure:
+  """Leakage under each attack, one panel for all attackers that hold the same.
 
   Args:
     leakage: by arm, by attack.
+    attackers: the attacks by name.
 
   Returns:
     The figure: a row an arm; the strongest attack of a panel is filled.
   """
-  attacks = [a for a in KNOWLEDGE if any(a in found for found in leakage.values())]
-  kinds = list(dict.fromkeys(KNOWLEDGE[a] for a in attacks)) or [KNOWLEDGE[NAIVE]]
+  attacks = [a for a in attackers.values() if any(a.name in found for found in leakage.values())]
+  markers = {a.name: _MARKERS[i % len(_MARKERS)] for i, a in enumerate(attacks)}
+  kinds = list(dict.fromkeys(a.knowledge for a in attacks)) or [NAIVE.knowledge]
   size = (10.0, 1.5 + 0.36 * len(leakage))
   figure, axes = new_figure(1, len(kinds), size, sharex=True, sharey=True)
   for axis, kind in zip(axes[0], kinds, strict=True):
+    alike = {a.name: markers[a.name] for a in attacks if a.knowledge == kind}
     for row, found in enumerate(leakage.values()):
-      held = {a: i for a, i in found.items() if KNOWLEDGE[a] == kind and i.mean is not None}
-      _draw_attacks(axis, row, held)
+      _draw_attacks(
+        axis, row, {a: i for a, i in found.items() if a in alike and i.mean is not None}, alike
+      )
     axis.set_title(kind.replace(" and ", " and\n"), fontsize=9)
     axis.set_xlabel("centred NCC")
   name_rows(axes[0][0], list(leakage))
   axes[0][0].set_xlim(right=1.02)
-  marks = [Line2D([], [], marker=_MARKERS[a], ls="", color="black", ms=5) for a in attacks]
+  marks = [Line2D([], [], marker=m, ls="", color="black", ms=5) for m in markers.values()]
   if attacks:
-    legend(figure, marks, attacks, len(attacks))
+    legend(figure, marks, list(markers), min(len(attacks), 6))
   return figure
 
 
-def _draw_attacks(axis: Axes, row: int, held: Mapping[str, Interval]) -> None:
+def _draw_attacks(
+  axis: Axes, row: int, held: Mapping[str, Interval], markers: Mapping[str, str]
+) -> None:
   """One arm's leakage under attacks that need the same, beneath each other."""
   best = max(held, key=lambda attack: held[attack].mean, default=None)
   for i, (attack, interval) in enumerate(held.items()):
     place = row + 0.26 * (i - (len(held) - 1) / 2)
     face = colour(0) if attack == best else "white"
-    look = {"fmt": _MARKERS[attack], "ms": 5, "capsize": 2, "color": colour(0), "mfc": face}
+    look = {"fmt": markers[attack], "ms": 5, "capsize": 2, "color": colour(0), "mfc": face}
     axis.errorbar(interval.mean, place, xerr=interval_bars(interval), **look)
 
 
@@ -164,18 +161,18 @@ def people_figure(
   heads = ["class\naverage"]
   for name, attack in strongest.items():
     arm = outcome.arms[name]
-    pair = [arm.images[a][0][chosen] if arm.healthy[0] else None for a in (NAIVE, attack)]
+    pair = [arm.images[a][0][chosen] if arm.healthy[0] else None for a in (NAIVE.name, attack)]
     columns.append([np.full_like(columns[0][0], np.nan) if x is None else x for x in pair])
     heads.append(f"{short(name, 16)}\n{attack if arm.healthy[0] else 'diverged'}")
-  grid = np.array(columns).transpose(2, 1, 0, 3, 4)
-  grid = grid.reshape(-1, len(columns), *grid.shape[-2:])
+  grid = np.moveaxis(np.array(columns), 0, 2).swapaxes(0, 1)
+  grid = grid.reshape(-1, *grid.shape[2:])
   sides = [f"{names[i]}\n{who}" for i in chosen for who in ("naive", "strongest")]
   inches = min(1.05, 9.6 / len(columns))
   height = len(grid) * inches * grid.shape[2] / grid.shape[3] + 0.6
   figure, axes = new_figure(1, 1, (inches * len(columns) + 0.8, height))
   # Images of mode `max` have signs, and are put around grey.
-  grid = np.clip(np.where((grid < 0).any((2, 3), keepdims=True), 127.5 + grid / 2, grid), 0, 255)
-  mosaic(axes[0][0], grid, heads, sides)
+  signed = (grid < 0).any(tuple(range(2, grid.ndim)), keepdims=True)
+  mosaic(axes[0][0], np.clip(np.where(signed, 127.5 + grid / 2, grid), 0, 255), heads, sides)
   return figure
 
 
@@ -191,7 +188,7 @@ def training_figure(arms: Mapping[str, ArmOutcome], target: float) -> Figure:
   """
   figure, axes = new_figure(1, 2, (10.0, 4.4), sharex=True, sharey=True)
   lines: dict[str, Line2D] = {}
-  for axis, attack in zip(axes[0], (NAIVE, "init_diff"), strict=True):
+  for axis, attack in zip(axes[0], (NAIVE.name, init_diff.name), strict=True):
     for i, (name, arm) in enumerate(arms.items()):
       if arm.healthy.any():
         lines[name] = _draw_path(axis, arm, attack, i)
@@ -212,51 +209,6 @@ def _draw_path(axis: Axes, arm: ArmOutcome, attack: str, index: int) -> Line2D:
   axis.fill_between(accuracy, low, high, color=colour(index), alpha=0.15, linewidth=0)
   axis.plot(accuracy[-1], values.mean(0)[-1], "o", color=colour(index), ms=5)
   return axis.plot(accuracy, values.mean(0), dashes, color=colour(index), linewidth=1.4)[0]
-
-
-class Averages(NamedTuple):
-  """What the average of several models shows.
-
-  Attributes:
-    counts: numbers of models.
-    measured: leakage of the average of so many.
-    law: what it would be if only the initial weights averaged out; None where there is no law.
-  """
-
-  counts: Int[np.ndarray, " c"]
-  measured: Float[np.ndarray, " c"]
-  law: Float[np.ndarray, " c"] | None
-
-
-def averaging_law(
-  counts: Int[np.ndarray, " c"], one: float, ceiling: float
-) -> Float[np.ndarray, " c"]:
-  """Leakage of an average of models, if what they learned stays and independent noise averages out.
-
-  What one model shows is c_1 = c s / sqrt(s^2 + v), with c its ceiling, s the norm of what was
-  learned and v the variance of the noise on it; of n models the variance is v / n. So
-  c_n = c / sqrt(1 + (c^2 / c_1^2 - 1) / n).
-
-  Args:
-    counts: numbers of models, n.
-    one: leakage of a single model, above 0.
-    ceiling: leakage of what was learned without noise.
-
-  Returns:
-    The leakage at each count.
-  """
-  return ceiling / np.sqrt(1 + ((ceiling / one) ** 2 - 1) / counts)
-
-
-def averages(arm: ArmOutcome) -> Averages | None:
-  """An arm's averages, and their law: one model's leakage, and that of W - W0 as the ceiling."""
-  if not arm.prefixes:
-    return None
-  counts = np.array(sorted(arm.prefixes))
-  measured = np.array([float(arm.prefixes[n][LEAKAGE]) for n in counts])
-  one, ceiling = (float(np.nanmean(final(arm, attack))) for attack in (NAIVE, "init_diff"))
-  law = averaging_law(counts, one, ceiling) if 0 < one <= ceiling else None
-  return Averages(counts, measured, law)
 
 
 def seed_mean_figure(found: Mapping[str, Averages], places: Mapping[str, int]) -> Figure:
@@ -285,58 +237,6 @@ def seed_mean_figure(found: Mapping[str, Averages], places: Mapping[str, int]) -
   marks.append(Line2D([], [], color="black", linestyle="--"))
   legend(figure, marks, [*map(short, found), "law"], 4)
   return figure
-
-
-class Phase(NamedTuple):
-  """What became of one arm on a grid.
-
-  Attributes:
-    arm: its name before the grid.
-    keys: one key of the grid, or two.
-    ticks: the values of each.
-    values: by what is measured, mean, low and high at each point; NaN where there is none.
-  """
-
-  arm: str
-  keys: tuple[str, ...]
-  ticks: tuple[list[float], ...]
-  values: dict[str, Float[np.ndarray, "3 ..."]]
-
-
-def phases(question: Question, summary: Mapping, most: int = 3) -> list[Phase]:
-  """Reads an arm's grid off the summary, along its first two keys.
-
-  Args:
-    question: the cells; further keys stay as they are for the baseline.
-    summary: of all cells.
-    most: how many arms to tell of.
-
-  Returns:
-    One phase an arm; none where there is no grid.
-  """
-  baseline = next(cell for cell in question.cells if cell.arm.name == question.baseline)
-  keys = tuple(baseline.values)[:2]
-  rest = {key: value for key, value in baseline.values.items() if key not in keys}
-  chosen = [c for c in question.cells if all(c.values[k] == v for k, v in rest.items())]
-  ticks = tuple(sorted({cell.values[key] for cell in chosen}) for key in keys)
-  bases = list(dict.fromkeys(cell.base for cell in chosen))[:most] if keys else []
-  return [
-    Phase(base, keys, ticks, _phase_values([c for c in chosen if c.base == base], ticks, summary))
-    for base in bases
-  ]
-
-
-def _phase_values(cells: Sequence[Cell], ticks: tuple[list[float], ...], summary: Mapping):
-  """By what is measured, mean, low and high of each cell at its point."""
-  shape = tuple(map(len, ticks))
-  values = {name: np.full((3, *shape), np.nan) for name in PHASE_MEASURES}
-  for cell in cells:
-    point = tuple(t.index(v) for t, v in zip(ticks, cell.values.values(), strict=False))
-    for name, (attack, metric) in PHASE_MEASURES.items():
-      found = summary[cell.arm.name].get(attack, {}).get(metric)
-      ends = [found[k] for k in ("mean", "low", "high")] if found else [None]
-      values[name][(slice(None), *point)] = [math.nan if x is None else x for x in ends]
-  return values
 
 
 def phase_figure(found: Sequence[Phase]) -> Figure:

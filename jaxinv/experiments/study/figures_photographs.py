@@ -9,9 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jaxinv.experiments.study.controls import ANSWERS, PhotoLeaks
-from jaxinv.experiments.study.figures import filling, interval_bars, name_rows
 from jaxinv.metrics.stats import Interval
-from jaxinv.runs.figures import colour, legend, new_figure, short
+from jaxinv.runs.figures import (
+  colour,
+  filling,
+  interval_bars,
+  legend,
+  name_rows,
+  new_figure,
+  short,
+  show,
+)
 
 
 def photographs_figure(
@@ -50,7 +58,9 @@ def photographs_figure(
   return figure
 
 
-def exposed_figure(images: Float[np.ndarray, "2 j h w"], notes: Sequence[Sequence[str]]) -> Figure:
+def exposed_figure(
+  images: Float[np.ndarray, "2 j h w *rgb"], notes: Sequence[Sequence[str]]
+) -> Figure:
   """Photographs that leak most, above, and least, below.
 
   Args:
@@ -60,11 +70,11 @@ def exposed_figure(images: Float[np.ndarray, "2 j h w"], notes: Sequence[Sequenc
   Returns:
     The figure.
   """
-  _, columns, height, width = images.shape
+  columns, height, width = images.shape[1:4]
   figure, axes = new_figure(2, columns, (10.0, 2 * (9.6 / columns * height / width + 0.27)))
   for line, row, words in zip(axes, images, notes, strict=True):
     for axis, image, word in zip(line, row, words, strict=True):
-      axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+      show(axis, image, largest=1.0)
       axis.set_title(word, fontsize=8, pad=3, parse_math=False)
       axis.axis("off")
   return figure

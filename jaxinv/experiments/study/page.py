@@ -1,15 +1,15 @@
 """The page of a study: a verdict on each defence first, then what it rests on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from jaxinv.attacks.attack import KNOWLEDGE
+from jaxinv.attacks.attack import Attack
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison, controls, figures
-from jaxinv.experiments.study.comparison import LABELS, LEAKAGE, NAIVE, Verdict
+from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.people import (
   attackers_section,
   people_section,
@@ -35,18 +35,9 @@ from jaxinv.experiments.study.story import (
   with_ends,
   with_short_names,
 )
+from jaxinv.experiments.study.study import attackers
+from jaxinv.experiments.study.verdict import Label, Verdict
 from jaxinv.runs.page import Section, Table, run_section, write_report
-
-_ATTACK_WORDS = {
-  "reshape": "the weights of a class, reshaped into a picture: the naive attacker",
-  "class_centred": "the same less the mean over the classes, which softmax does not see",
-  "mi_face": "the picture that the model is most confident of, found by steps on the input "
-  "(Fredrikson et al. 2015); made at the end only",
-  "init_diff": "what training changed in the weights, W - W0",
-  "seed_mean": "the average of the weights of all seeds' models",
-  "update_ratio": "what a class's weights changed by since the record before, over what its bias "
-  "changed by (Phong et al. 2018): a weighted mean of photographs",
-}
 
 _MEASURE_WORDS = {
   "leakage (centred NCC)": "the correlation of the recovered picture with what sets the person's "
@@ -92,7 +83,7 @@ def write_page(out_dir: Path, story: Story) -> Path:
   sections += [
     _texts_section(story),
     _numbers_section(story),
-    _reading_section(),
+    _reading_section(attackers(story.question).values()),
     run_section(story.command, story.config),
   ]
   told = [section for section in sections if section]
@@ -124,10 +115,10 @@ def _lead(story: Story) -> list[str]:
   return lead
 
 
-def tally(verdicts: Mapping[str, Verdict]) -> dict[str, list[str]]:
-  """The cells by their label, in the order of `LABELS`; labels that nobody has are left out."""
-  found = {label: [k for k, v in verdicts.items() if v.label == label] for label in LABELS}
-  return {label: names for label, names in found.items() if names}
+def tally(verdicts: Mapping[str, Verdict]) -> dict[Label, list[str]]:
+  """The cells by their label, in the order of `Label`; labels that no cell has are left out."""
+  cells = {label: [k for k, v in verdicts.items() if v.label == label] for label in Label}
+  return {label: names for label, names in cells.items() if names}
 
 
 def _tally_sentence(story: Story) -> list[str]:
@@ -152,7 +143,7 @@ def _baseline_sentences(story: Story) -> list[str]:
   share = cell_of(story, name, best, "identification").mean
   text = (
     f"The baseline recognises {cell_of(story, name, 'model', 'holdout_accuracy').mean:.1%} of "
-    f"the photographs it never saw. Of its people it shows {mean_of(story, name, NAIVE)} "
+    f"the photographs it never saw. Of its people it shows {mean_of(story, name, NAIVE.name)} "
     f"(centred NCC; 1 is a perfect copy) to whoever reshapes its weights, and "
     f"{mean_of(story, name, best)} to the strongest attacker of a single model ({best}), who "
     f"identifies {share:.0%} of them; chance is {1 / story.dataset.num_classes:.1%}."
@@ -248,7 +239,7 @@ def _verdict_row(story: Story, name: str) -> tuple[str, ...]:
     name,
     verdict.label if verdict else "baseline",
     accuracy,
-    number(levels.get(NAIVE)),
+    number(levels.get(NAIVE.name)),
     f"{number(levels[best])} {best}",
     with_ends(verdict.strongest, "+") if verdict else "",
   )
@@ -296,7 +287,7 @@ def _privacy_section(story: Story) -> Section | None:
 def _privacy_table(story: Story) -> Table:
   question, epsilons = story.question, story.answer.epsilons
   arms = {c.arm.name: c.arm.hyper for c in question.cells if c.arm.name in epsilons}
-  attacks = [a for a in KNOWLEDGE if any(a in story.summary[name] for name in arms)]
+  attacks = [a for a in attackers(question) if any(a in story.summary[name] for name in arms)]
   rows = [
     (
       name,
@@ -350,10 +341,10 @@ def _numbers_section(story: Story) -> Section:
   return Section("All numbers", tables=[Table(caption, head, rows)], folded=True)
 
 
-def _reading_section() -> Section:
-  attacks = [(name, KNOWLEDGE[name], words) for name, words in _ATTACK_WORDS.items()]
+def _reading_section(attacks: Iterable[Attack]) -> Section:
+  made = [(attack.name, attack.knowledge, _explained(attack)) for attack in attacks]
   tables = [
-    Table("What each attack is, and needs.", ("attack", "the attacker holds", "it is"), attacks),
+    Table("What each attack is, and needs.", ("attack", "the attacker holds", "it is"), made),
     Table("What each measure is.", ("measure", "it is"), list(_MEASURE_WORDS.items())),
   ]
   text = [
@@ -362,3 +353,9 @@ def _reading_section() -> Section:
     "matter. The strongest attack is chosen for an arm as a whole, not seed by seed."
   ]
   return Section("How to read this", text, tables=tables, folded=True)
+
+
+def _explained(attack: Attack) -> str:
+  """An attack's line in "how to read"."""
+  line = attack.how or attack.label
+  return line if attack.project or not attack.needs_one_model else f"{line}; made at the end only"

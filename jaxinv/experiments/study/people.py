@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxinv.attacks.attack import KNOWLEDGE
-from jaxinv.experiments.faces.figures import clearest_and_most_varied
+from jaxinv.data.splits import clearest_and_most_varied
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison, figures
 from jaxinv.experiments.study.comparison import NAIVE
 from jaxinv.experiments.study.story import (
   MOST_FACES,
+  PHASE_MEASURES,
+  Phase,
   Story,
   arms_shown,
   baseline_cell,
@@ -22,11 +23,13 @@ from jaxinv.experiments.study.story import (
   listed,
   mean_of,
   number,
+  phases,
   shown_cells,
   span,
   strongest_attack,
   which_cells,
 )
+from jaxinv.experiments.study.study import attackers
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.page import Section, Table
 
@@ -45,22 +48,23 @@ def attackers_section(story: Story, folder: Path) -> Section:
     "strongest attack is filled. Means over seeds with 95 % intervals (often smaller than the "
     f"marker).{which_cells(story)}"
   )
-  figure = figures.attackers_figure(leakage)
+  figure = figures.attackers_figure(leakage, attackers(story.question))
   return Section(
     "Who sees how much",
-    [_knowledge_sentence(arms, leakage)],
+    [_knowledge_sentence(story, arms, leakage)],
     [draw(folder, "attackers", figure, caption)],
     [_identification_table(story, arms)],
   )
 
 
 def _knowledge_sentence(
-  arms: Mapping[str, ArmOutcome], leakage: Mapping[str, Mapping[str, Interval]]
+  story: Story, arms: Mapping[str, ArmOutcome], leakage: Mapping[str, Mapping[str, Interval]]
 ) -> str:
   """The strongest attacks by what they need: how often, and how much they see."""
-  best = {name: comparison.strongest_by_knowledge(arm) for name, arm in arms.items()}
+  attacks = list(attackers(story.question).values())
+  best = {name: comparison.strongest_by_knowledge(arm, attacks) for name, arm in arms.items()}
   parts = []
-  for knowledge in dict.fromkeys(KNOWLEDGE.values()):
+  for knowledge in dict.fromkeys(attack.knowledge for attack in attacks):
     chosen = {name: found[knowledge] for name, found in best.items() if knowledge in found}
     if chosen:
       attack, times = Counter(chosen.values()).most_common(1)[0]
@@ -73,7 +77,9 @@ def _knowledge_sentence(
 
 
 def _identification_table(story: Story, arms: Mapping[str, ArmOutcome]) -> Table:
-  attacks = [a for a in KNOWLEDGE if any(a in arm.measures for arm in arms.values())]
+  attacks = [
+    a for a in attackers(story.question) if any(a in arm.measures for arm in arms.values())
+  ]
   rows = [(name, *(mean_of(story, name, a, "identification") for a in attacks)) for name in arms]
   caption = (
     "Identification: the share of people whose recovered picture is closest to their own held-out "
@@ -97,7 +103,7 @@ def people_section(story: Story, folder: Path) -> Section:
   )
   naive, best = (
     [cell_of(story, name, attack).mean for name, attack in pairs]
-    for pairs in ([(name, NAIVE) for name in arms], strongest.items())
+    for pairs in ([(name, NAIVE.name) for name in arms], strongest.items())
   )
   text = (
     f"Over {count(len(arms), 'way')} of training the naive picture has a leakage of "
@@ -128,7 +134,7 @@ def _early_sentences(story: Story, arms: Mapping[str, ArmOutcome]) -> list[str]:
   for name in arms:
     times = [t for t in story.answer.identified[name].values() if t.step is not None]
     if times:
-      firsts[name] = min(times, key=lambda t: (t.step, t.attack != NAIVE))
+      firsts[name] = min(times, key=lambda t: (t.step, t.attack != NAIVE.name))
   if not firsts:
     return ["Under no attack can half of the people be identified."]
   last = {name: cell_of(story, name, "model", "holdout_accuracy").mean for name in firsts}
@@ -163,7 +169,7 @@ def _identified_table(story: Story, arms: Mapping[str, ArmOutcome]) -> Table:
 def seed_mean_section(story: Story, folder: Path) -> Section | None:
   """What averages of several models show; None where there are none."""
   names = shown_cells(story)
-  found = {name: figures.averages(arm) for name, arm in arms_shown(story).items()}
+  found = {name: comparison.averages(arm) for name, arm in arms_shown(story).items()}
   found = {name: one for name, one in found.items() if one and len(one.counts) > 1}
   if not found:
     return None
@@ -183,13 +189,15 @@ def seed_mean_section(story: Story, folder: Path) -> Section | None:
   )
 
 
-def _averages_sentences(story: Story, found: Mapping[str, figures.Averages]) -> list[str]:
+def _averages_sentences(story: Story, found: Mapping[str, comparison.Averages]) -> list[str]:
   """What averaging gains where it gains most, and where the law does not hold."""
-  gains = {name: one.measured[-1] - cell_of(story, name, NAIVE).mean for name, one in found.items()}
+  gains = {
+    name: one.measured[-1] - cell_of(story, name, NAIVE.name).mean for name, one in found.items()
+  }
   most = max(gains, key=gains.__getitem__)
   sentences = [
     "Whoever holds several models trained on the same people averages their weights: it gains most "
-    f"in {most}, where one model shows {mean_of(story, most, NAIVE)} and the average of "
+    f"in {most}, where one model shows {mean_of(story, most, NAIVE.name)} and the average of "
     f"{found[most].counts[-1]} shows {number(found[most].measured[-1])}."
   ]
   off = {name: one.measured[-1] - one.law[-1] for name, one in found.items() if one.law is not None}
@@ -213,7 +221,7 @@ def _averages_sentences(story: Story, found: Mapping[str, figures.Averages]) -> 
 
 def phase_section(story: Story, folder: Path) -> Section | None:
   """Leakage and accuracy over the grid; None without one."""
-  found = figures.phases(story.question, story.summary)
+  found = phases(story.question, story.summary)
   if not found:
     return None
   fixed = list(baseline_cell(story.question).values.items())[2:]
@@ -230,11 +238,10 @@ def phase_section(story: Story, folder: Path) -> Section | None:
   return Section("Hidden or not learned?", [_phase_sentence(story, found)], [picture])
 
 
-def _phase_sentence(story: Story, found: Sequence[figures.Phase]) -> str:
+def _phase_sentence(story: Story, found: Sequence[Phase]) -> str:
   """How much both attackers see of the models that are of use."""
   naive, known, accuracy = (
-    np.concatenate([phase.values[name][0].ravel() for phase in found])
-    for name in figures.PHASE_MEASURES
+    np.concatenate([phase.values[name][0].ravel() for phase in found]) for name in PHASE_MEASURES
   )
   text = (
     "Where reshape is low and init_diff is not, the face is hidden under the initial weights; "

@@ -20,7 +20,7 @@ from jaxinv.experiments.study.story import (
   watched_leaks,
   with_ends,
 )
-from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, PoseStudy
+from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, PoseStudy, attacks_on_one
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.page import Picture, Section, Table
 
@@ -169,12 +169,13 @@ def controls_section(story: Story) -> Section | None:
     for test, one in leaks.tests.items()
   }
   others = summarize(answer.control) | summarize(answer.shuffled)
+  made = {attack.name for attack in attacks_on_one(story.question)}
   people = {
     (name, attack): metrics
     for name, attacks in others.items()
     if name.endswith((UNTRAINED, SHUFFLED))
     for attack, metrics in attacks.items()
-    if attack not in ("seed_mean", "diverged") and "identification" in metrics
+    if attack in made and "identification" in metrics
   }
   text = _chance_sentences(story, tests, people)
   return Section("Controls that must fail", text, tables=_controls_tables(story, tests, people))

@@ -1,13 +1,17 @@
 """What the parts of a study's page share: the story, and how numbers and names are written."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
+from jaxinv.attacks.attack import init_diff
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison
-from jaxinv.experiments.study.comparison import LEAKAGE
+from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.controls import PhotoLeaks
 from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, Cell, PoseStudy, Question
 from jaxinv.metrics.stats import Interval
@@ -17,6 +21,14 @@ from jaxinv.types import Dataset
 
 # Of more cells, tables are folded; and figures show those at the baseline's point of the grid.
 MANY, MOST_SHOWN, MOST_FACES = 20, 12, 8
+
+
+# What is drawn of a point of a grid: the attack, or the model itself, and the measure of it.
+PHASE_MEASURES = {
+  NAIVE.name: (NAIVE.name, LEAKAGE),
+  init_diff.name: (init_diff.name, LEAKAGE),
+  "held-out accuracy": ("model", "holdout_accuracy"),
+}
 
 
 class Story(NamedTuple):
@@ -182,3 +194,55 @@ def watched_leaks(story: Story) -> tuple[str, PhotoLeaks] | None:
   trained = [name for name in leaks if not name.endswith(UNTRAINED)]
   name = next((n for n in (story.question.baseline, base) if n in leaks), next(iter(trained), None))
   return None if name is None else (name, leaks[name])
+
+
+class Phase(NamedTuple):
+  """What became of one arm on a grid.
+
+  Attributes:
+    arm: its name before the grid.
+    keys: one key of the grid, or two.
+    ticks: the values of each.
+    values: by what is measured, mean, low and high at each point; NaN where there is none.
+  """
+
+  arm: str
+  keys: tuple[str, ...]
+  ticks: tuple[list[float], ...]
+  values: dict[str, Float[np.ndarray, "3 ..."]]
+
+
+def phases(question: Question, summary: Mapping, most: int = 3) -> list[Phase]:
+  """Reads an arm's grid off the summary, along its first two keys.
+
+  Args:
+    question: the cells; further keys stay as they are for the baseline.
+    summary: of all cells.
+    most: how many arms to tell of.
+
+  Returns:
+    One phase an arm; none where there is no grid.
+  """
+  baseline = baseline_cell(question)
+  keys = tuple(baseline.values)[:2]
+  rest = {key: value for key, value in baseline.values.items() if key not in keys}
+  chosen = [c for c in question.cells if all(c.values[k] == v for k, v in rest.items())]
+  ticks = tuple(sorted({cell.values[key] for cell in chosen}) for key in keys)
+  bases = list(dict.fromkeys(cell.base for cell in chosen))[:most] if keys else []
+  return [
+    Phase(base, keys, ticks, _phase_values([c for c in chosen if c.base == base], ticks, summary))
+    for base in bases
+  ]
+
+
+def _phase_values(cells: Sequence[Cell], ticks: tuple[list[float], ...], summary: Mapping):
+  """By what is measured, mean, low and high of each cell at its point."""
+  shape = tuple(map(len, ticks))
+  values = {name: np.full((3, *shape), np.nan) for name in PHASE_MEASURES}
+  for cell in cells:
+    point = tuple(t.index(v) for t, v in zip(ticks, cell.values.values(), strict=False))
+    for name, (attack, metric) in PHASE_MEASURES.items():
+      found = summary[cell.arm.name].get(attack, {}).get(metric)
+      ends = [found[k] for k in ("mean", "low", "high")] if found else [None]
+      values[name][(slice(None), *point)] = [math.nan if x is None else x for x in ends]
+  return values

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from jaxinv.attacks.attack import ALL, Attack, resolve
 from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment, outcome, planning
@@ -16,16 +17,13 @@ from jaxinv.experiments.experiment import Experiment
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.outcome import Outcome
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.experiments.study import comparison, controls
-from jaxinv.experiments.study.comparison import Identified, Row, Verdict
+from jaxinv.experiments.study import comparison, controls, verdict
+from jaxinv.experiments.study.comparison import Identified, Row
 from jaxinv.experiments.study.controls import Halves, PhotoLeaks
+from jaxinv.experiments.study.verdict import Verdict
 from jaxinv.training import dpsgd
 from jaxinv.types import Dataset
 
-# The attacks on one model; the last takes a hundred steps on its input, and looks at the end only.
-LINEAR_ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio", "mi_face")
-DEEP_ATTACKS = ("reshape", "class_centred", "init_diff", "mi_face")
-_ONLY_AT_THE_END = ("mi_face",)
 # Sums of weights over the first 1, 2, 4, ... seeds are kept for at most so many cells.
 _MOST_CELLS_WITH_PREFIXES = 40
 # Names of the controls: what stands behind the baseline's, and where summary.json has them.
@@ -60,6 +58,7 @@ class Question(NamedTuple):
     control_arms: ways of training whose models are asked about single photographs.
     control_seeds: models of each of them, an even number; 0 for no controls.
     delta: at which epsilons are told.
+    attacks: further attacks on single models, names and values mixed, beside those of the package.
   """
 
   settings: Settings
@@ -70,6 +69,7 @@ class Question(NamedTuple):
   control_arms: tuple[Arm, ...] = ()
   control_seeds: int = 0
   delta: float = 1e-5
+  attacks: tuple[str | Attack, ...] = ()
 
 
 class Labs(NamedTuple):
@@ -145,9 +145,7 @@ def make_labs(question: Question, dataset: Dataset) -> Labs:
     InputError: the question makes no sense, or does not fit the data.
   """
   check(question, dataset)
-  settings = question.settings
-  linear = not settings.hidden and settings.use_bias
-  attacks = LINEAR_ATTACKS if linear else DEEP_ATTACKS
+  settings, attacks = question.settings, attacks_on_one(question)
   cells = replace(
     settings,
     arms=tuple(cell.arm for cell in question.cells),
@@ -166,7 +164,8 @@ def make_labs(question: Question, dataset: Dataset) -> Labs:
     num_seeds=question.control_seeds,
     save_seeds=1,
     record_every=settings.steps or 1,
-    attacks=tuple(a for a in attacks if a in ("reshape", "class_centred", "init_diff")),
+    # Single photographs are looked for in one release, by attacks that cost no steps of their own.
+    attacks=tuple(a for a in attacks if a.project and "previous_params" not in a.needs),
     halves=True,
     photographs=True,
   )
@@ -180,6 +179,33 @@ def make_labs(question: Question, dataset: Dataset) -> Labs:
     halves=experiment.make_experiment(halves, dataset),
     shuffled=experiment.make_experiment(shuffled, dataset),
   )
+
+
+def attacks_on_one(question: Question) -> tuple[Attack, ...]:
+  """The attacks that a study makes on every model: the package's, then the caller's own.
+
+  Args:
+    question: its settings say whether models are linear.
+
+  Returns:
+    Those with the least knowledge first, and last what is made at the end only.
+
+  Raises:
+    InputError: an attack is unknown, or two have one name.
+  """
+  settings = question.settings
+  linear = settings.model is None and not settings.hidden and settings.use_bias
+  own = [attack for attack in ALL if attack.needs_one_model]
+  known = (*own, *(attack.name for attack in own))
+  attacks = resolve((*own, *(attack for attack in question.attacks if attack not in known)))
+  chosen = (attack for attack in attacks if linear or not attack.linear_only)
+  return tuple(sorted(chosen, key=lambda attack: (attack.project is None, len(attack.needs))))
+
+
+def attackers(question: Question) -> dict[str, Attack]:
+  """All attacks of a study by name, those on several models together last."""
+  together = (attack for attack in ALL if not attack.needs_one_model)
+  return {attack.name: attack for attack in (*attacks_on_one(question), *together)}
 
 
 def _arm(question: Question, name: str) -> Arm:
@@ -260,7 +286,7 @@ def answer(question: Question, labs: Labs, store: Path | None, host: Host) -> An
       r for name, arm in others.items() for r in comparison.compare(name, arm, baseline, target)
     ],
     verdicts={
-      name: comparison.judge(arm, baseline, target, question.margin) for name, arm in others.items()
+      name: verdict.judge(arm, baseline, target, question.margin) for name, arm in others.items()
     },
     identified={name: _identified(arm, found.steps) for name, arm in found.arms.items()},
     epsilons=epsilons(question, labs.cells.dataset),

@@ -13,8 +13,8 @@ from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import comparison, figures, files, photographs, study
 from jaxinv.experiments.study import page as study_report
 from jaxinv.experiments.study import story as study_story
-from jaxinv.experiments.study.comparison import LABELS, Verdict
 from jaxinv.experiments.study.study import Cell, PoseStudy, Question
+from jaxinv.experiments.study.verdict import Label, Verdict, judge
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs import folder
 from jaxinv.types import Hyper
@@ -146,12 +146,12 @@ def test_an_arm_that_diverged_is_told_of_and_not_drawn(page, story):
 
 
 def test_counts_by_label_are_in_the_order_of_the_labels():
-  labels = [LABELS[5], LABELS[0], LABELS[5], LABELS[3]]
+  labels = [Label.RAISES, Label.LOWERS, Label.RAISES, Label.TOO_LITTLE]
   counted = study_report.tally({f"a{i}": Verdict(x, "") for i, x in enumerate(labels)})
   assert list(counted.items()) == [
-    (LABELS[0], ["a1"]),
-    (LABELS[3], ["a3"]),
-    (LABELS[5], ["a0", "a2"]),
+    (Label.LOWERS, ["a1"]),
+    (Label.TOO_LITTLE, ["a3"]),
+    (Label.RAISES, ["a0", "a2"]),
   ]
 
 
@@ -161,7 +161,7 @@ def test_of_many_cells_the_page_counts_the_verdicts_and_folds_the_rest(story, tm
     f"c{i}": story.answer.outcome.arms[(wild if i % 6 == 5 else plain).arm.name] for i in range(45)
   }
   first = arms["c0"]
-  verdicts = {n: comparison.judge(a, first, 0.5, 0.05) for n, a in arms.items() if n != "c0"}
+  verdicts = {n: judge(a, first, 0.5, 0.05) for n, a in arms.items() if n != "c0"}
   cells = tuple(
     Cell(plain.arm._replace(name=n), "b", {"steps": float(i)}) for i, n in enumerate(arms)
   )
@@ -180,29 +180,31 @@ def test_of_many_cells_the_page_counts_the_verdicts_and_folds_the_rest(story, tm
 
 def test_the_law_is_its_closed_form_and_what_averages_of_noisy_copies_show():
   counts = np.array([1, 2, 8, 64])
-  law = figures.averaging_law(counts, 0.3, 0.9)
+  law = comparison.averaging_law(counts, 0.3, 0.9)
   np.testing.assert_allclose(law, 0.9 / np.sqrt(1 + (9 - 1) / counts))
   assert law[0] == pytest.approx(0.3) and np.all(np.diff(law) > 0)
-  assert figures.averaging_law(np.array([10**9]), 0.3, 0.9)[0] == pytest.approx(0.9)
+  assert comparison.averaging_law(np.array([10**9]), 0.3, 0.9)[0] == pytest.approx(0.9)
   rng = np.random.default_rng(0)
   target = rng.standard_normal(20000)
   learned = target + 0.5 * rng.standard_normal(20000)
   models = learned + 3 * rng.standard_normal((64, 20000))
   seen = [np.corrcoef(target, models[:n].mean(0))[0, 1] for n in counts]
   ceiling, one = (np.corrcoef(target, x)[0, 1] for x in (learned, models[0]))
-  np.testing.assert_allclose(seen, figures.averaging_law(counts, one, ceiling), atol=0.02)
+  np.testing.assert_allclose(seen, comparison.averaging_law(counts, one, ceiling), atol=0.02)
 
 
 def test_averages_are_the_arms_and_have_no_law_where_nothing_is_covered(story):
   arm = story.answer.outcome.arms[story.question.cells[2].arm.name]
-  found = figures.averages(arm)
+  found = comparison.averages(arm)
   assert found.counts.tolist() == [1, 2, 3]
   np.testing.assert_allclose(found.measured, [arm.prefixes[n]["ncc_centred"] for n in (1, 2, 3)])
   means = [np.nanmean(comparison.final(arm, a)) for a in ("reshape", "init_diff")]
-  np.testing.assert_allclose(found.law, figures.averaging_law(found.counts, *means))
+  np.testing.assert_allclose(found.law, comparison.averaging_law(found.counts, *means))
   swapped = arm._replace(measures=arm.measures | {"init_diff": {"ncc_centred": -np.ones(3)}})
-  assert figures.averages(swapped).law is None
-  figure = figures.seed_mean_figure({"a": found, "b": figures.averages(swapped)}, {"a": 0, "b": 9})
+  assert comparison.averages(swapped).law is None
+  figure = figures.seed_mean_figure(
+    {"a": found, "b": comparison.averages(swapped)}, {"a": 0, "b": 9}
+  )
   lines = figure.axes[0].lines
   np.testing.assert_allclose(lines[0].get_ydata(), found.measured)
   np.testing.assert_allclose(lines[1].get_ydata(), found.law)
@@ -221,7 +223,7 @@ def test_the_phase_grid_puts_values_where_they_belong():
   }
   del summary[cells[2].arm.name]["reshape"]
   question = Question(Settings(()), cells[::-1], cells[0].arm.name)
-  plain, wild = sorted(figures.phases(question, summary), key=lambda phase: phase.arm)
+  plain, wild = sorted(study_story.phases(question, summary), key=lambda phase: phase.arm)
   assert plain.keys == ("init_scale", "learning_rate")
   assert plain.ticks == ([1.0, 3.0], [0.1, 0.2, 0.3])
   expected = np.array([[1.1, 1.2, 1.3], [3.1, 3.2, 3.3]])
@@ -242,11 +244,11 @@ def code(cell):
 
 def test_without_a_grid_there_is_no_phase_and_with_one_key_there_are_curves():
   cells = study.cross([PLAIN], {})
-  assert figures.phases(Question(Settings(()), cells, "plain"), {"plain": {}}) == []
+  assert study_story.phases(Question(Settings(()), cells, "plain"), {"plain": {}}) == []
   cells = study.cross([PLAIN], {"init_scale": (1.0, 2.0)})
   measure = {"mean": 0.5, "low": 0.4, "high": 0.7, "n": 3}
   summary = {c.arm.name: {"reshape": {"ncc_centred": measure}} for c in cells}
-  (found,) = figures.phases(Question(Settings(()), cells, cells[0].arm.name), summary)
+  (found,) = study_story.phases(Question(Settings(()), cells, cells[0].arm.name), summary)
   np.testing.assert_allclose(found.values["reshape"], [[0.5, 0.5], [0.4, 0.4], [0.7, 0.7]])
   axis = figures.phase_figure([found]).axes[0]
   np.testing.assert_allclose(axis.containers[0].lines[0].get_ydata(), [0.5, 0.5])
@@ -255,9 +257,9 @@ def test_without_a_grid_there_is_no_phase_and_with_one_key_there_are_curves():
 def test_verdicts_are_drawn_at_their_differences():
   naive, strong = Interval(-0.4, -0.5, -0.3, 8), Interval(-0.02, None, None, 1)
   verdicts = {
-    "one": Verdict(LABELS[1], "", naive=naive, strongest=strong),
-    "none": Verdict(LABELS[6], ""),
-    "two": Verdict(LABELS[5], "", strongest=strong),
+    "one": Verdict(Label.HIDES, "", naive=naive, strongest=strong),
+    "none": Verdict(Label.NOT_COMPARABLE, ""),
+    "two": Verdict(Label.RAISES, "", strongest=strong),
   }
   left, right = figures.verdicts_figure(verdicts, 0.05).axes
   assert [c.lines[0].get_xdata()[0] for c in left.containers] == [-0.4]
@@ -313,7 +315,7 @@ def test_names_are_no_formulas_and_a_lost_baseline_is_told(story, tmp_path):
     question=odd.question._replace(baseline=names[4]),
     answer=odd.answer._replace(
       target=math.nan,
-      verdicts={n: comparison.judge(a, arms[names[4]], math.nan, 0.05) for n, a in arms.items()},
+      verdicts={n: judge(a, arms[names[4]], math.nan, 0.05) for n, a in arms.items()},
     ),
   )
   text = html.unescape(study_report.write_page(tmp_path, lost).read_text())
@@ -326,7 +328,7 @@ def test_one_seed_has_no_intervals_and_no_controls_are_asked_for(story, tmp_path
   arms = {c.arm.name: first_seed(story.answer.outcome.arms[c.arm.name]) for c in cells}
   first, second = arms.values()
   outcome = story.answer.outcome._replace(arms=arms)
-  verdicts = {cells[1].arm.name: comparison.judge(second, first, 0.1, 0.05)}
+  verdicts = {cells[1].arm.name: judge(second, first, 0.1, 0.05)}
   one = story._replace(
     question=story.question._replace(cells=cells, control_seeds=0),
     answer=study.Answer(outcome, 0.1, [], verdicts, {name: {} for name in arms}, {}),
