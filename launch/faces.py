@@ -147,10 +147,10 @@ def _main(argv: Sequence[str]) -> None:
     if poses:
       pose.write_pose(out_dir, poses)
     command = shlex.join(["python", "-m", "launch.faces", *argv])
-    story = faces_report.Story(
+    data = faces_report.PageData(
       dataset, found, summary, config, people, settings.arms, command, poses
     )
-    page = faces_report.write_page(out_dir, story)
+    page = faces_report.write_page(out_dir, data)
     folder.finish(out_dir, config)
   _print_summary(summary)
   print(f"report: {page}")

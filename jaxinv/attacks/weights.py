@@ -4,6 +4,8 @@ Every attack is a plain function of what the attacker holds (a `Release`) and th
 image; it returns one raw image a class, which `normalize` then scales to be looked at.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,12 +15,12 @@ from jaxinv.models.params import Layer, class_weights, find_kernels, find_layers
 from jaxinv.types import Params, Release
 
 
-def units(params: Params, image_shape: tuple[int, int]) -> Float[Array, "u h w"]:
+def units(params: Params, image_shape: tuple[int, ...]) -> Float[Array, "u h w *c"]:
   """The first layer's units as raw images, one each: what a hidden unit looks for.
 
   Args:
     params: parameters of one model.
-    image_shape: (h, w) with h * w features.
+    image_shape: (h, w), or (h, w, c) of colour images, with as many features.
 
   Returns:
     One image a unit of the first layer.
@@ -26,7 +28,7 @@ def units(params: Params, image_shape: tuple[int, int]) -> Float[Array, "u h w"]
   Raises:
     InputError: no kernel takes images of this shape.
   """
-  first = find_kernels(params, image_shape[0] * image_shape[1])[0]
+  first = find_kernels(params, math.prod(image_shape))[0]
   return jnp.asarray(first).T.reshape(-1, *image_shape)
 
 

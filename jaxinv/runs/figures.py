@@ -17,6 +17,8 @@ from jaxinv.runs.files import write_file
 # kept for the truth.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#882255")
 
+MARKERS = "os^DPvX*<>"
+
 _GAP = 4  # Pixels between two images of a mosaic.
 
 _STYLE = {
@@ -34,6 +36,11 @@ _STYLE = {
 def colour(index: int) -> str:
   """The colour of the index-th arm, the same in every figure."""
   return COLOURS[index % len(COLOURS)]
+
+
+def marker(index: int) -> str:
+  """The marker of the index-th attack; once all are taken, the first again."""
+  return MARKERS[index % len(MARKERS)]
 
 
 def new_figure(

@@ -69,10 +69,15 @@ def run_section(command: str, config: Mapping, text: Sequence[str] = ()) -> Sect
   Returns:
     The section.
   """
-  credit = [_ATT] if config["flags"].get("dataset") == "att" else []
-  text = [f"This page is made by **{command}**.", *text, *credit]
+  text = [f"This page is made by **{command}**.", *text]
+  text += [credit_of(config)] if credit_of(config) else []
   table = Table("", ("what", "value"), run_rows(command, config))
   return Section("This run", text, tables=[table], folded=True)
+
+
+def credit_of(config: Mapping) -> str:
+  """Whose the data are, where they are somebody's."""
+  return _ATT if config["flags"].get("dataset") == "att" else ""
 
 
 def run_rows(command: str, config: Mapping) -> list[tuple[str, str]]:
