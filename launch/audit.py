@@ -17,10 +17,8 @@ audit is complete and found what --fail_on names; 130 stopped by Ctrl-C or SIGTE
 """
 
 import hashlib
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,88 +35,77 @@ from jaxinv.auditing.to_json import to_json
 from jaxinv.auditing.verdict import summary_lines
 from jaxinv.data.folder import load_references
 from jaxinv.ensemble.groups import Stopped
+from jaxinv.ensemble.progress import ProgressBar
 from jaxinv.errors import InputError, named_object
 from jaxinv.runs import files, folder
 
 from . import flags as shared
-from .progress import ProgressBar
+from .define import group
+from .run import StopSignal, run, typed, values
 
 FOUND = 3  # Exit status where --fail_on is met.
 
 FLAGS = flags.FlagValues()
-shared.define_run(FLAGS, out_dir="runs/audit")
-flags.DEFINE_multi_string(
+shared.define_run(FLAGS, out_dir="runs/audit", resumes=False)
+_what, _data, _output = (group(FLAGS, name) for name in ("what", "data", "output"))
+_data.texts(
   "weights",
   [],
   "The model's weights: a file, or a checkpoint folder. Repeat for other models of the same kind "
   "trained on the same people; the first is the one that is audited.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_string(
-  "init_weights", None, "The same model's weights before training.", flag_values=FLAGS
-)
-flags.DEFINE_string(
-  "previous_weights", None, "An earlier release of the same model.", flag_values=FLAGS
-)
-flags.DEFINE_list(
+_data.string("init_weights", None, "The same model's weights before training.")
+_data.string("previous_weights", None, "An earlier release of the same model.")
+_data.names(
   "image_shape",
   [],
   "Height and width of the model's input in pixels, and its channels if there are several: "
   "112,92 or 32,32,3.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_enum(
+_data.choice(
   "layout",
   "auto",
   ["auto", *LAYOUTS],
   "How images were flattened, slowest axis first: hwc as numpy and TensorFlow do, chw as PyTorch "
   "does, whc and cwh column by column; auto takes the one in which the weights are smoothest.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_string(
+_data.string(
   "path",
   "",
   "Look only at tensors whose name begins so, such as params/encoder.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_list(
+_what.names(
   "attack",
   [],
   f"Attacks to carry out, of {', '.join(attack.name for attack in ALL)}, or "
   "your own as package.module:name; all that can be but mi_face if empty.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_string(
+_data.string(
   "reference",
   None,
   "Folder of images to compare with: one sub-folder a person, or one pool.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_list(
+_data.names(
   "classes",
   [],
   "Names of the sub-folders of --reference in the order of the model's classes; their natural "
   "order if empty.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_float(
+_what.real(
   "alpha",
   0.01,
-  "Share of false alarms that the tests allow, corrected for the number of images.",
-  flag_values=FLAGS,
+  "Share of false alarms, from 0 to 1, that the tests allow, corrected for the number of images.",
 )
-flags.DEFINE_list(
+_output.names(
   "fail_on",
   [],
   "Exit with status 3 where this is found: structure, match (which needs --reference), or both.",
-  flag_values=FLAGS,
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  argv = sys.argv[1:] if argv is None else argv
-  return shared.run(partial(_main, argv), FLAGS, __doc__, argv, resumes=False)
+  return run("audit", _main, FLAGS, __doc__, argv, resumes=False)
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -128,8 +115,7 @@ def _main(argv: Sequence[str]) -> int:
   folder.check_folder(out_dir, FLAGS.overwrite)
   models, others = _read_models()
   references = _references(shape)
-  attacks = [_attack(spec) for spec in FLAGS.attack]
-  with ProgressBar(1, "images") as bar, shared.StopSignal() as stop:
+  with ProgressBar(1, "images") as bar, StopSignal() as stop:
 
     def advanced(what: str, done: int, total: int) -> None:
       bar.reached(what, done, total)
@@ -144,17 +130,17 @@ def _main(argv: Sequence[str]) -> int:
       peers=models[1:],
       references=references,
       layout=FLAGS.layout,
-      attacks=attacks,
+      attacks=[_attack(spec) for spec in FLAGS.attack],
       alpha=FLAGS.alpha,
       seed=FLAGS.seed,
       advanced=advanced,
     )
     bar.working("drawing")
-    config = folder.configuration("launch.audit", shared.values(FLAGS), None)
+    config = folder.configuration("launch.audit", values(FLAGS), None)
     config |= {"weights": [_described(path) for path in _paths()]}
     folder.open_folder(out_dir, config, FLAGS.overwrite, list(config["flags"]))
     with folder.working_in(out_dir):
-      page = _write(out_dir, found, config, shlex.join(["python", "-m", "launch.audit", *argv]))
+      page = _write(out_dir, found, config, typed("audit", argv))
       folder.finish(out_dir, config)
   for line in summary_lines(found):
     print(line)
@@ -175,6 +161,11 @@ def _write(out_dir: Path, found: Audit, config: Mapping, command: str) -> Path:
   return page
 
 
+def _attack(spec: str) -> str | Attack:
+  """An attack by its name; or of the user's own, as `package.module:name`."""
+  return named_object(spec, "--attack", Attack) if ":" in spec else spec
+
+
 def _image_shape() -> tuple[int, ...]:
   if len(FLAGS.image_shape) not in (2, 3):
     raise InputError(
@@ -182,11 +173,6 @@ def _image_shape() -> tuple[int, ...]:
       "several, such as --image_shape=112,92 or 32,32,3"
     )
   return shared.integers("image_shape", FLAGS.image_shape, 1, 10**5)
-
-
-def _attack(spec: str) -> str | Attack:
-  """An attack by its name; or of the user's own, as `package.module:name`."""
-  return named_object(spec, "--attack", Attack) if ":" in spec else spec
 
 
 def _check_fail_on() -> None:

@@ -14,8 +14,6 @@ Exit status: 0 the run is complete; 1 something given cannot be used, said in on
 by Ctrl-C or SIGTERM: the same command goes on from the last checkpoint.
 """
 
-import contextlib
-import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -28,6 +26,7 @@ from jaxinv.data.cifar10 import download_cifar10, load_cifar10
 from jaxinv.data.splits import joined
 from jaxinv.data.synthetic_shapes import synthetic_shapes
 from jaxinv.ensemble.groups import Host
+from jaxinv.ensemble.progress import ProgressBar
 from jaxinv.errors import InputError
 from jaxinv.experiments.networks import files, outcome, recovery, timing
 from jaxinv.experiments.networks import page as cifar_report
@@ -36,16 +35,16 @@ from jaxinv.experiments.networks.findings import DeepFound, Summary
 from jaxinv.experiments.networks.recovery import Recovered
 from jaxinv.experiments.networks.settings import DTYPES, Attack, DeepSettings, check
 from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork
-from jaxinv.runs import folder, processes
+from jaxinv.runs import processes
 from jaxinv.training.adversary import ADVERSARIES
 from jaxinv.types import TrainTest
 
 from . import flags as shared
 from .arms import refuse_twins
-from .folder import open_together
+from .define import group
 from .inversions import parse_inversions
 from .networks import KEYS, parse_network
-from .progress import ProgressBar
+from .run import opened, run
 
 ARMS = ("standard", "robust:adversary=pgd_l2,adversary_radius=0.5")
 VERIFIER = "verifier:model=vgg16,width_factor=0.25,norm=batch"
@@ -57,86 +56,91 @@ FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/cifar")
 
 
-_string = partial(flags.DEFINE_string, flag_values=FLAGS)
-_integer = partial(flags.DEFINE_integer, flag_values=FLAGS)
-_real = partial(flags.DEFINE_float, flag_values=FLAGS)
-_bool = partial(flags.DEFINE_bool, flag_values=FLAGS)
-_enum = partial(flags.DEFINE_enum, flag_values=FLAGS)
-_texts = partial(flags.DEFINE_multi_string, flag_values=FLAGS)
+_what, _data, _training, _output, _machine = (
+  group(FLAGS, name) for name in ("what", "data", "training", "output", "machine")
+)
 
 
 def _define_data() -> None:
-  _string("dataset", "synthetic_shapes", "The data: synthetic_shapes or cifar10.")
-  _string(
+  _data.string("dataset", "synthetic_shapes", "The data: synthetic_shapes or cifar10.")
+  _data.string(
     "data_dir",
     None,
     "Folder of the data, or CIFAR-10's archive; else the environment variable JAXINV_DATA, else "
     "the user's cache folder.",
   )
-  _bool("download", False, "Fetch CIFAR-10 into the user's cache folder first.")
-  _integer("data_seed", 0, "Decides what synthetic_shapes draws.", 0, 2**32 - 1)
-  _integer("num_train", 4000, "Training images that synthetic_shapes draws.", 20, 10**6)
-  _integer("num_test", 1000, "Test images that it draws.", 10, 10**6)
-  _integer("resolution", 16, "Height and width of the images; CIFAR-10 is averaged down.", 4, 64)
-
-
-def _define_training() -> None:
-  _integer("num_seeds", 4, "Number of seeds: models trained for each arm.", 1, 10**6)
-  _integer("epochs", 20, "Passes over the training images.", 0, 10**5)
-  _integer("batch_size", 128, "Images a step.", 1, 10**6)
-  _real(
+  _data.switch("download", False, "Fetch CIFAR-10 into the user's cache folder first.")
+  _data.integer("data_seed", 0, "Decides which images synthetic_shapes draws.", 0, 2**32 - 1)
+  _data.integer("num_train", 4000, "Training images that synthetic_shapes draws.", 20, 10**6)
+  _data.integer("num_test", 1000, "Test images that it draws.", 10, 10**6)
+  _data.integer(
+    "resolution",
+    16,
+    "Height and width of the images in pixels: synthetic_shapes is drawn with 8 to 64, CIFAR-10 "
+    "averaged down to 4, 8, 16 or 32.",
+    4,
+    64,
+  )
+  _data.real(
     "candidates",
     0.2,
     "Share of the training images of which each model is trained on a random half.",
     0.0,
     1.0,
   )
-  _bool("flip", True, "Mirror training images at random.")
-  _integer("shift", 2, "Most pixels by which they are shifted at random.", 0, 16)
-  _texts(
+
+
+def _define_training() -> None:
+  _what.texts(
     "arm",
     list(ARMS),
     "One way of training, 'NAME:key=value,key=value'; repeat for several. Keys: "
     f"{', '.join(KEYS)}.",
   )
-  _string("verifier", VERIFIER, "The network that checks what is recovered, like an arm.")
-  _enum(
+  _what.integer("num_seeds", 4, "Number of seeds: models trained for each arm.", 1, 10**6)
+  _what.string("verifier", VERIFIER, "The network that checks what is recovered, like an arm.")
+  _training.integer("epochs", 20, "Passes over the training images.", 0, 10**5)
+  _training.integer("batch_size", 128, "Images a step.", 1, 10**6)
+  _training.switch("flip", True, "Mirror training images at random.")
+  _training.integer("shift", 2, "Most pixels by which they are shifted at random.", 0, 16)
+  _training.choice(
     "compute_dtype",
     "float32",
     list(DTYPES),
     "Precision of the networks' computation; parameters stay float32.",
   )
-  _integer("width", 0, "Models trained together; 0 for one on each device.", 0, 10**6)
-  flags.DEFINE_list(
+  _output.integer("save_seeds", 4, "Number of seeds whose weights and images are saved.", 1, 10**6)
+  _output.integer("record_every", 3, "Epochs from one record of the curves to the next.", 1, 10**6)
+  _machine.integer("width", 0, "Models trained together; 0 for one on each device.", 0, 10**6)
+  _machine.names(
     "time_widths",
     [],
     "Only measure how long a training step takes at these widths, print it, and write nothing.",
-    flag_values=FLAGS,
   )
-  _integer("save_seeds", 4, "Of how many seeds weights and images are kept.", 1, 10**6)
-  _integer("record_every", 3, "Epochs from one record of the curves to the next.", 1, 10**6)
-  _real("checkpoint_seconds", 10.0, "Seconds between checkpoints; 0 for one at every record.", 0.0)
+  _machine.real(
+    "checkpoint_seconds", 10.0, "Seconds between checkpoints; 0 for one at every record.", 0.0
+  )
 
 
 def _define_attacks() -> None:
-  _texts(
+  _what.texts(
     "inversion",
     list(DEFAULT_INVERSIONS),
     f"How to invert; repeat for several: one of {', '.join(INVERSIONS)}, or with changes, or a "
     "recipe of your own from pgd's values, 'NAME:key=value,key=value'. Keys: "
     f"{', '.join(Inversion._fields)}.",
   )
-  _integer("restarts", 4, "Images recovered of each class by each inversion.", 1, 1000)
-  _enum(
+  _what.integer("restarts", 4, "Images recovered of each class by each inversion.", 1, 1000)
+  _what.choice(
     "attack",
     "pgd_l2",
     [name for name in ADVERSARIES if name != "none"],
-    "The attack of which robust accuracy is told, for all arms the same.",
+    "The attack by which robust accuracy is measured, the same for all arms.",
   )
-  _real("attack_radius", 0.5, "Radius of its ball, in pixels' unit of 0 to 1.", 0.0, 1e6)
-  _integer("attack_steps", 20, "Its steps.", 1, 10**5)
-  _integer("attack_restarts", 2, "Its restarts.", 1, 10**4)
-  _integer("attack_images", 256, "Test images that are attacked; 0 for all.", 0, 10**7)
+  _what.real("attack_radius", 0.5, "Radius of its ball, in pixels' unit of 0 to 1.", 0.0, 1e6)
+  _what.integer("attack_steps", 20, "Its steps.", 1, 10**5)
+  _what.integer("attack_restarts", 2, "Its restarts.", 1, 10**4)
+  _what.integer("attack_images", 256, "Test images that are attacked; 0 for all.", 0, 10**7)
 
 
 _define_data()
@@ -147,8 +151,8 @@ shared.define_distributed(FLAGS)
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  argv = sys.argv[1:] if argv is None else argv
-  return shared.run(partial(_main, argv), FLAGS, __doc__, argv)
+  # Networks are trained in float32, or --compute_dtype.
+  return run("cifar", _main, FLAGS, __doc__, argv, unused=("jax_enable_x64",))
 
 
 def _main(argv: Sequence[str]) -> None:
@@ -158,45 +162,36 @@ def _main(argv: Sequence[str]) -> None:
   if FLAGS.time_widths:
     _time_widths(settings, data, place)
     return
-  # Bits depend on the groups, and these on the devices where no width is given: who goes on with a
-  # run elsewhere is told which it was.
-  values = shared.values(FLAGS) | {"width": deep_groups.width_of(settings, place.count)}
-  config = folder.configuration("launch.cifar", values, joined(data))
-  out_dir = Path(FLAGS.out_dir)
-  open_together(out_dir, config, FLAGS.overwrite, place)
+  # Bits depend on the groups, and these on the devices where no width is given: config.json says
+  # which it was to a run that goes on elsewhere.
+  width = deep_groups.width_of(settings, place.count)
   groups = deep_groups.plan(settings, data, place.count)
   mine = groups[place.index :: place.count]
   work = _work(settings, groups if place.first else mine)
-  with (
-    folder.working_in(out_dir) if place.first else contextlib.nullcontext(),
-    ProgressBar(work, "steps") as bar,
-    shared.StopSignal() as stop,
-  ):
-    host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    store = out_dir / folder.CHECKPOINTS
+  with opened(FLAGS, "cifar", argv, joined(data), work, "steps", place=place, width=width) as here:
     if place.count > 1:
-      _train_and_invert(settings, data, mine, store, host._replace(advanced=_unseen))
+      unseen = here.host._replace(advanced=lambda text, steps: None)
+      _train_and_invert(settings, data, mine, here.store, unseen)
       dead = processes.meet(place)
       if not place.first:
         return
       for index in sorted(dead):
-        bar.say(f"process {index} has died; what it left is done here")
+        here.bar.say(f"process {index} has died; what it left is done here")
     # Of what is finished, whoever did it, only the files are read.
-    trained, recovered = _train_and_invert(settings, data, groups, store, host)
-    found = outcome.assemble(settings, data, groups, trained, recovered, host)
-    bar.working("drawing")
+    trained, recovered = _train_and_invert(settings, data, groups, here.store, here.host)
+    found = outcome.assemble(settings, data, groups, trained, recovered, here.host)
+    here.bar.working("drawing")
     paired = outcome.compare(found)
-    summary = files.write(out_dir, found, paired)
+    summary = files.write(here.out_dir, found, paired)
     story = cifar_report.Story(
       found=found,
       summary=summary,
       paired=paired,
       attack=_attack_words(settings.attack, len(data.test.labels)),
-      config=config,
-      command=shlex.join(["python", "-m", "launch.cifar", *argv]),
+      config=here.config,
+      command=here.command,
     )
-    page = cifar_report.write_page(out_dir, story)
-    folder.finish(out_dir, config)
+    page = cifar_report.write_page(here.out_dir, story)
   _print_summary(found, summary)
   print(f"report: {page}")
 
@@ -234,10 +229,6 @@ def _work(settings: DeepSettings, groups: Sequence[DeepGroup]) -> int:
   return training + victims * recovery.num_steps(settings)
 
 
-def _unseen(text: str, steps: int) -> None:
-  """For work that will be told of when it is read again."""
-
-
 def _train_and_invert(
   settings: DeepSettings, data: TrainTest, groups: Sequence[DeepGroup], store: Path, host: Host
 ) -> tuple[list[list[TrainedNetwork]], Recovered]:
@@ -246,8 +237,6 @@ def _train_and_invert(
 
 
 def _settings() -> DeepSettings:
-  if FLAGS.jax_enable_x64:
-    raise InputError("--jax_enable_x64: networks are trained in float32, or --compute_dtype")
   arms = tuple(parse_network(text, "arm") for text in FLAGS.arm)
   refuse_twins([arm.name for arm in arms])
   for arm in arms:

@@ -8,18 +8,14 @@ Exit status: 0 the run is complete; 1 something given cannot be used, said in on
 by Ctrl-C or SIGTERM: the same command goes on from the last checkpoint.
 """
 
-import contextlib
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from absl import flags
 
 from jaxinv.data.splits import clearest_and_most_varied
-from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment, outcome, planning
 from jaxinv.experiments.faces import page as faces_report
@@ -27,13 +23,13 @@ from jaxinv.experiments.faces import pose
 from jaxinv.experiments.files import write_outcome
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.settings import Settings
-from jaxinv.runs import folder, processes
+from jaxinv.runs import processes
 from jaxinv.types import Dataset
 
 from . import flags as shared
 from .arms import parse_arms
-from .folder import open_together
-from .progress import ProgressBar
+from .define import group
+from .run import opened, run
 
 ARMS = (
   "sgd:optimizer=sgd,learning_rate=0.1",
@@ -69,37 +65,30 @@ shared.define_training(
   normalize="min-max",
   arm=[],
 )
+shared.define_models(FLAGS)
 shared.define_distributed(FLAGS)
-flags.DEFINE_enum(
+_what = group(FLAGS, "what")
+_what.choice(
   "preset",
   "default",
   list(PRESETS),
   "Arms to train where no --arm is given: sgd, adam and sgd_decay, or as in the article, where "
   "SGD's weights show the face and Adam's look like noise.",
-  flag_values=FLAGS,
 )
-shared.define_models(FLAGS)
-flags.DEFINE_list(
-  "people",
-  [],
-  "Names of the people shown first; else three are chosen by their variety.",
-  flag_values=FLAGS,
-)
-flags.DEFINE_list(
+_what.names(
   "pose_sweep",
   [],
   "Scales of pose at which to train the first arm again, e.g. 0,1,2 (synthetic_faces only).",
-  flag_values=FLAGS,
 )
-flags.DEFINE_integer(
-  "pose_seeds", 4, "Seeds of each scale of --pose_sweep.", 1, 10**6, flag_values=FLAGS
+_what.integer("pose_seeds", 4, "Seeds of each scale of --pose_sweep.", 1, 10**6)
+group(FLAGS, "output").names(
+  "people", [], "Names of the people shown first; else three are chosen by their variety."
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  argv = sys.argv[1:] if argv is None else argv
-  return shared.run(partial(_main, argv), FLAGS, __doc__, argv)
+  return run("faces", _main, FLAGS, __doc__, argv)
 
 
 def _main(argv: Sequence[str]) -> None:
@@ -108,50 +97,40 @@ def _main(argv: Sequence[str]) -> None:
   people = _people(dataset)
   settings = _settings(watch=people[0])
   lab = experiment.make_experiment(settings, dataset)
-  sweep = _sweep_settings(settings)
+  poses = shared.poses(FLAGS)
+  sweep = replace(settings, num_seeds=FLAGS.pose_seeds)
   groups = planning.plan(lab, place.count)
   engines = planning.describe(lab, groups)
-  config = folder.configuration("launch.faces", shared.values(FLAGS), dataset)
-  config |= {"engines": engines}
-  out_dir = Path(FLAGS.out_dir)
-  open_together(out_dir, config, FLAGS.overwrite, place)
   mine = groups[place.index :: place.count]
   work = settings.steps * sum(len(group.runs) for group in (groups if place.first else mine))
-  if sweep and place.first:
-    work += sweep.steps * sweep.num_seeds * len(FLAGS.pose_sweep)
-  with (
-    folder.working_in(out_dir) if place.first else contextlib.nullcontext(),
-    ProgressBar(work, "run-steps") as bar,
-    shared.StopSignal() as stop,
-  ):
+  work += sweep.steps * sweep.num_seeds * len(poses) * place.first
+  with opened(FLAGS, "faces", argv, dataset, work, more={"engines": engines}, place=place) as here:
     for name, how in engines.items():
-      bar.say(
+      here.bar.say(
         f"{name}: {how['engine']} engine, {how['groups']} x {how['width']} runs on "
         f"{how['devices']} device{'s' * (how['devices'] > 1)}"
       )
-    host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    store = out_dir / folder.CHECKPOINTS
     if place.count > 1:
-      run_groups(lab, mine, store, host._replace(advanced=lambda text, steps: None))
+      unseen = here.host._replace(advanced=lambda text, steps: None)
+      run_groups(lab, mine, here.store, unseen)
       dead = processes.meet(place)
       if not place.first:
         return
       for index in sorted(dead):
-        bar.say(f"process {index} has died; what it left is trained here")
+        here.bar.say(f"process {index} has died; what it left is trained here")
     # Of what is finished, whoever trained it, only the files are read.
-    trained = run_groups(lab, groups, store, host)
-    poses = pose.sweep(sweep, _poses(), _posed, host) if sweep else None
-    bar.working("measuring and drawing")
+    trained = run_groups(lab, groups, here.store, here.host)
+    draw = partial(shared.draw_faces, FLAGS)
+    posed = pose.sweep(sweep, poses, draw, here.host) if poses else None
+    here.bar.working("measuring and drawing")
     found = outcome.assemble(lab, trained)
-    summary = write_outcome(out_dir, found)
-    if poses:
-      pose.write_pose(out_dir, poses)
-    command = shlex.join(["python", "-m", "launch.faces", *argv])
+    summary = write_outcome(here.out_dir, found)
+    if posed:
+      pose.write_pose(here.out_dir, posed)
     data = faces_report.PageData(
-      dataset, found, summary, config, people, settings.arms, command, poses
+      dataset, found, summary, here.config, people, settings.arms, here.command, posed
     )
-    page = faces_report.write_page(out_dir, data)
-    folder.finish(out_dir, config)
+    page = faces_report.write_page(here.out_dir, data)
   _print_summary(summary)
   print(f"report: {page}")
 
@@ -171,26 +150,6 @@ def _people(dataset: Dataset) -> tuple[int, ...]:
   if FLAGS.people:
     return tuple(dataset.names.index(name) for name in FLAGS.people)
   return clearest_and_most_varied(dataset.inputs, dataset.labels, dataset.num_classes)
-
-
-def _poses() -> tuple[float, ...]:
-  return shared.floats("pose_sweep", FLAGS.pose_sweep, 0, 3)
-
-
-def _sweep_settings(settings: Settings) -> Settings | None:
-  """Settings of the sweep over pose, or None where none is asked for."""
-  if not FLAGS.pose_sweep:
-    return None
-  _poses()
-  if FLAGS.dataset != "synthetic_faces":
-    raise InputError(
-      "--pose_sweep needs --dataset=synthetic_faces: real photographs keep their pose"
-    )
-  return replace(settings, num_seeds=FLAGS.pose_seeds)
-
-
-def _posed(scale: float) -> Dataset:
-  return shared.draw_faces(FLAGS, scale)
 
 
 def _print_summary(summary) -> None:

@@ -13,26 +13,25 @@ Exit status: 0 the run is complete; 1 something given cannot be used, said in on
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from absl import flags
 
-from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment
 from jaxinv.experiments.power.figures import power_figure
 from jaxinv.experiments.power.power import Power, first_step, measure_power, to_csv
 from jaxinv.experiments.settings import Settings
-from jaxinv.runs import files, folder
+from jaxinv.runs import files
 from jaxinv.runs.figures import save
 from jaxinv.training.hyper import ON_RELEASE, used
 
 from . import flags as shared
 from .arms import parse_arms
-from .progress import ProgressBar
+from .define import group
+from .run import opened, run
 
 FLAGS = flags.FlagValues()
-shared.define_run(FLAGS, out_dir="runs/power")
+shared.define_run(FLAGS, out_dir="runs/power", resumes=False)
 shared.define_data(FLAGS, ("synthetic_faces", "att"))
 shared.define_training(
   FLAGS,
@@ -48,47 +47,32 @@ shared.define_training(
   arm=["sgd:optimizer=sgd,learning_rate=0.1", "adam:optimizer=adam,learning_rate=0.001"],
 )
 shared.define_models(FLAGS)
-flags.DEFINE_float(
-  "alpha",
-  0.05,
-  "Share of false alarms allowed among what is flagged of a model.",
-  0.0,
-  1.0,
-  flag_values=FLAGS,
+group(FLAGS, "what").real(
+  "alpha", 0.05, "Share of false alarms, from 0 to 1, among what is flagged of a model.", 0.0, 1.0
 )
-# Flags of the other commands that have no meaning here: another value than the default is a
-# misunderstanding.
-_UNUSED = ("save_seeds", "record_every", "normalize", "checkpoint_seconds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  argv = sys.argv[1:] if argv is None else argv
-  return shared.run(_main, FLAGS, __doc__, argv, resumes=False)
+  unused = ("save_seeds", "record_every", "normalize", "checkpoint_seconds")
+  return run("power", _main, FLAGS, __doc__, argv, resumes=False, unused=unused)
 
 
-def _main() -> None:
+def _main(argv: Sequence[str]) -> None:
   settings = _settings()
   dataset = shared.load_dataset(FLAGS)
   lab = experiment.make_experiment(settings, dataset)
-  config = folder.configuration("launch.power", shared.values(FLAGS), dataset)
-  out_dir = Path(FLAGS.out_dir)
-  folder.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
   work = settings.steps * settings.num_seeds * len(settings.arms)
-  with folder.working_in(out_dir), ProgressBar(work, "run-steps") as bar:
-    power = measure_power(lab, FLAGS.alpha, Host(advanced=bar.advance))
-    files.write_text(out_dir / "power.csv", to_csv(power))
-    figure = save(power_figure(power), out_dir / "figures" / "power.png")
-    folder.finish(out_dir, config)
+  with opened(FLAGS, "power", argv, dataset, work, polled=False) as here:
+    power = measure_power(lab, FLAGS.alpha, here.host)
+    files.write_text(here.out_dir / "power.csv", to_csv(power))
+    figure = save(power_figure(power), here.out_dir / "figures" / "power.png")
   _print_power(power)
   print(f"figure: {figure}")
 
 
 def _settings() -> Settings:
   """The settings that the flags ask for; raises InputError where they make no sense here."""
-  for name in _UNUSED:
-    if FLAGS[name].value != FLAGS[name].default:
-      raise InputError(f"--{name} has no meaning for launch.power: leave it out")
   arms = parse_arms(FLAGS.arm)
   for arm in arms:
     if altered := used(arm.hyper) & set(ON_RELEASE):

@@ -14,14 +14,12 @@ Exit status: 0 the run is complete; 1 something given cannot be used, said in on
 by Ctrl-C or SIGTERM: the same command goes on from the last checkpoint.
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 from absl import flags
 
-from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
 from jaxinv.experiments import planning
 from jaxinv.experiments.settings import Arm
@@ -29,12 +27,11 @@ from jaxinv.experiments.study import files, study
 from jaxinv.experiments.study import page as study_report
 from jaxinv.experiments.study import story as study_story
 from jaxinv.experiments.study.study import Question
-from jaxinv.runs import folder
-from jaxinv.types import Dataset
 
 from . import flags as shared
 from .arms import parse_arms, parse_grid
-from .progress import ProgressBar
+from .define import group
+from .run import opened, run
 
 ARMS = (
   "sgd:optimizer=sgd,learning_rate=0.1",
@@ -69,108 +66,85 @@ shared.define_training(
   normalize="min-max",
   arm=[],
 )
-flags.DEFINE_multi_string(
+shared.define_models(FLAGS)
+_what, _output = group(FLAGS, "what"), group(FLAGS, "output")
+_what.texts(
   "grid",
   [],
   "Values of one key of an arm, 'KEY=value,value'; repeat for several. Every arm is crossed with "
   "every point.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_string(
-  "baseline",
-  "",
-  "The cell all others are compared with; the first one if empty.",
-  flag_values=FLAGS,
-)
-flags.DEFINE_float(
-  "target_accuracy",
-  0.0,
-  "Held-out accuracy, from 0 to 1, at which cells are compared; 0 for 0.95 of the baseline's.",
-  0.0,
-  1.0,
-  flag_values=FLAGS,
-)
-flags.DEFINE_float(
-  "margin",
-  0.05,
-  "Differences of leakage (centred NCC, from 0 to 1) that are too small to matter.",
-  0.0,
-  1.0,
-  flag_values=FLAGS,
-)
-flags.DEFINE_integer(
+_what.string("baseline", "", "The cell all others are compared with; the first one if empty.")
+_what.integer(
   "control_seeds",
   64,
   "Models of each control arm, each trained on half of the photographs; even, 0 for no controls.",
   0,
   10**6,
-  flag_values=FLAGS,
 )
-flags.DEFINE_list(
+_what.names(
   "control_arms",
   [],
-  "Names of the arms, without the grid, whose models are asked about single photographs; all but "
+  "Names of the arms, without the grid, whose models are examined for single photographs; all but "
   "those trained by DP-SGD if empty, as these take long.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_float(
-  "delta", 1e-5, "Delta at which epsilons of DP-SGD are told.", 0.0, 1.0, flag_values=FLAGS
-)
-shared.define_models(FLAGS)
-flags.DEFINE_list(
+_what.names(
   "pose_sweep",
   [],
-  "Scales of pose at which to ask the controls' question again, e.g. 0,0.5,1,2 (synthetic_faces "
-  "only).",
-  flag_values=FLAGS,
+  "Scales of pose at which to train the controls again, e.g. 0,0.5,1,2 (synthetic_faces only).",
 )
-flags.DEFINE_integer(
+_what.integer(
   "pose_seeds",
   32,
   "Models of each control arm at each scale of --pose_sweep; even.",
   8,
   10**6,
-  flag_values=FLAGS,
 )
+_output.real(
+  "target_accuracy",
+  0.0,
+  "Held-out accuracy, from 0 to 1, at which cells are compared; 0 for 0.95 of the baseline's.",
+  0.0,
+  1.0,
+)
+_output.real(
+  "margin",
+  0.05,
+  "Differences of leakage (centred NCC, from 0 to 1) that are too small to matter.",
+  0.0,
+  1.0,
+)
+_output.real("delta", 1e-5, "Delta, from 0 to 1, of the epsilons of DP-SGD.", 0.0, 1.0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  argv = sys.argv[1:] if argv is None else argv
-  return shared.run(lambda: _main(argv), FLAGS, __doc__, argv)
+  return run("study", _main, FLAGS, __doc__, argv)
 
 
 def _main(argv: Sequence[str]) -> None:
   dataset = shared.load_dataset(FLAGS)
   question = _question()
   labs = study.make_labs(question, dataset)
-  poses = _poses(question)
-  config = folder.configuration("launch.study", shared.values(FLAGS), dataset)
-  out_dir = Path(FLAGS.out_dir)
-  groups = planning.plan(labs.cells)
-  config["engines"] = planning.describe(labs.cells, groups)
-  folder.open_folder(out_dir, config, FLAGS.overwrite, (*shared.FREE, *_READING))
+  posed, poses = question._replace(control_seeds=FLAGS.pose_seeds), shared.poses(FLAGS)
   work = study.run_steps(question)
   if poses:
-    work += len(poses) * study.control_steps(_pose_question(question))
-  with (
-    folder.working_in(out_dir),
-    ProgressBar(work, "run-steps") as bar,
-    shared.StopSignal() as stop,
-  ):
-    for name, how in config["engines"].items():
-      bar.say(f"{name}: {how['engine']} engine, {how['groups']} x {how['width']} runs")
-    host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    answer = study.answer(question, labs, out_dir / folder.CHECKPOINTS, host)
-    pose = study.against_pose(_pose_question(question), poses, _posed, host) if poses else None
-    bar.working("writing and drawing")
-    summary = files.write_answer(out_dir, question, answer, dataset)
+    study.check_controls(posed)
+    work += len(poses) * study.control_steps(posed)
+  engines = planning.describe(labs.cells, planning.plan(labs.cells))
+  more = {"engines": engines}
+  with opened(FLAGS, "study", argv, dataset, work, more=more, free=_READING) as here:
+    for name, how in engines.items():
+      here.bar.say(f"{name}: {how['engine']} engine, {how['groups']} x {how['width']} runs")
+    answer = study.answer(question, labs, here.store, here.host)
+    draw = partial(shared.draw_faces, FLAGS)
+    pose = study.against_pose(posed, poses, draw, here.host) if poses else None
+    here.bar.working("writing and drawing")
+    summary = files.write_answer(here.out_dir, question, answer, dataset)
     if pose:
-      files.write_pose(out_dir, pose)
-    command = shlex.join(["python", "-m", "launch.study", *argv])
-    story = study_story.Story(dataset, question, answer, summary, config, command, pose)
-    page = study_report.write_page(out_dir, story)
-    folder.finish(out_dir, config)
+      files.write_pose(here.out_dir, pose)
+    story = study_story.Story(dataset, question, answer, summary, here.config, here.command, pose)
+    page = study_report.write_page(here.out_dir, story)
   for name, verdict in answer.verdicts.items():
     print(f"{name}: {verdict.label}. {verdict.text}")
   print(f"report: {page}")
@@ -204,25 +178,6 @@ def _control_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     return tuple(by_name[name] for name in dict.fromkeys(FLAGS.control_arms))
   quick = tuple(arm for arm in arms if arm.hyper.dp_clip == float("inf"))
   return quick or tuple(arms[:1])
-
-
-def _poses(question: Question) -> tuple[float, ...]:
-  poses = shared.floats("pose_sweep", FLAGS.pose_sweep, 0, 3)
-  if poses and FLAGS.dataset != "synthetic_faces":
-    raise InputError(
-      "--pose_sweep needs --dataset=synthetic_faces: real photographs keep their pose"
-    )
-  if poses:
-    study.check_controls(_pose_question(question))
-  return poses
-
-
-def _pose_question(question: Question) -> Question:
-  return question._replace(control_seeds=FLAGS.pose_seeds)
-
-
-def _posed(scale: float) -> Dataset:
-  return shared.draw_faces(FLAGS, scale)
 
 
 if __name__ == "__main__":

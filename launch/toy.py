@@ -8,17 +8,13 @@ Exit status: 0 the run is complete; 1 something given cannot be used, said in on
 by Ctrl-C or SIGTERM: the same command goes on from the last checkpoint.
 """
 
-import math
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
 from jaxinv.experiments.outcome import summarize_arm
 from jaxinv.experiments.settings import Arm
@@ -26,12 +22,13 @@ from jaxinv.experiments.toy import groups
 from jaxinv.experiments.toy import page as toy_report
 from jaxinv.experiments.toy.groups import Outcome
 from jaxinv.experiments.toy.toy import Settings, check, draw
-from jaxinv.runs import files, folder, tables
+from jaxinv.runs import files, tables
 from jaxinv.runs.text import interval
 
 from . import flags as shared
 from .arms import parse_arms
-from .progress import ProgressBar
+from .define import group
+from .run import opened, run
 
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/toy")
@@ -49,39 +46,31 @@ shared.define_training(
   normalize="max",
   arm=["sgd:optimizer=sgd,learning_rate=0.85,init_scale=0.01"],
 )
-flags.DEFINE_multi_string(
+_data = group(FLAGS, "data")
+_data.texts(
   "means",
   ["2,0", "-2,0"],
   "Mean of a class, 'x,y' in any unit; repeat for each class, or separate by ';'.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_float(
+_data.real(
   "spread",
   0.1,
   "Standard deviation of the points around their class's mean, in the unit of --means.",
-  lower_bound=0.0,
-  upper_bound=1e6,
-  flag_values=FLAGS,
+  0.0,
+  1e6,
 )
-flags.DEFINE_integer(
-  "points_per_class",
-  100,
-  "Points of each class, which every seed draws anew.",
-  lower_bound=1,
-  upper_bound=10**6,
-  flag_values=FLAGS,
+_data.integer(
+  "points_per_class", 100, "Points of each class, which every seed draws anew.", 1, 10**6
 )
-flags.DEFINE_float(
+_data.real(
   "data_max",
   None,
   "Largest magnitude of the data as the attacker knows it, in the unit of --means; that of the "
   "class means where not given.",
-  lower_bound=0.0,
-  upper_bound=1e6,
-  flag_values=FLAGS,
+  0.0,
+  1e6,
 )
-# Flags of the commands for images that have no meaning here: another value than the default is a
-# misunderstanding.
+# Flags of the commands for images.
 _UNUSED = (
   *("holdout", "fixed_split", "download"),
   *("data_seed", "pose", "num_people", "images_per_person"),
@@ -90,31 +79,23 @@ _UNUSED = (
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  argv = sys.argv[1:] if argv is None else argv
-  return shared.run(partial(_main, argv), FLAGS, __doc__, argv)
+  return run("toy", _main, FLAGS, __doc__, argv, unused=_UNUSED, ignored=("data_dir",))
 
 
 def _main(argv: Sequence[str]) -> None:
   settings = _settings()
   check(settings)
-  config = folder.configuration("launch.toy", shared.values(FLAGS), None)
-  out_dir = Path(FLAGS.out_dir)
-  folder.open_folder(out_dir, config, FLAGS.overwrite, shared.FREE)
-  with (
-    folder.working_in(out_dir),
-    ProgressBar(settings.steps * settings.num_seeds, "run-steps") as bar,
-    shared.StopSignal() as stop,
-  ):
-    host = Host(bar.advance, bar.say, stop, FLAGS.checkpoint_seconds)
-    outcome = groups.run(settings, out_dir / folder.CHECKPOINTS, host)
-    bar.working("measuring and drawing")
-    summary = _write(out_dir, settings, outcome)
+  work = settings.steps * settings.num_seeds
+  with opened(FLAGS, "toy", argv, None, work) as here:
+    outcome = groups.run(settings, here.store, here.host)
+    here.bar.working("measuring and drawing")
+    summary = _write(here.out_dir, settings, outcome)
     first = draw(settings, [0])
     points, labels = np.asarray(first.inputs[0]), np.asarray(first.labels)
-    command = shlex.join(["python", "-m", "launch.toy", *argv])
-    data = toy_report.PageData(settings, outcome, summary, config, command, points, labels)
-    page = toy_report.write_page(out_dir, data)
-    folder.finish(out_dir, config)
+    data = toy_report.PageData(
+      settings, outcome, summary, here.config, here.command, points, labels
+    )
+    page = toy_report.write_page(here.out_dir, data)
   _print_summary(settings, outcome, summary)
   print(f"report: {page}")
 
@@ -123,17 +104,14 @@ def _settings() -> Settings:
   """The settings that the flags ask for; raises InputError where they make no sense."""
   if FLAGS.dataset != "gaussians":
     raise InputError(f"unknown --dataset '{FLAGS.dataset}': choose gaussians")
-  for name in _UNUSED:
-    if name in FLAGS and FLAGS[name].value != FLAGS[name].default:
-      raise InputError(f"--{name} has no meaning for the toy, which draws its own points: leave it")
   means = _means()
   largest = max(abs(value) for mean in means for value in mean)
   return Settings(
     arm=_arm(),
     means=means,
-    spread=_finite("spread"),
+    spread=FLAGS.spread,
     points_per_class=FLAGS.points_per_class,
-    data_max=largest if FLAGS.data_max is None else _finite("data_max"),
+    data_max=largest if FLAGS.data_max is None else FLAGS.data_max,
     num_seeds=FLAGS.num_seeds,
     root_seed=FLAGS.seed,
     steps=FLAGS.steps,
@@ -165,13 +143,6 @@ def _means() -> tuple[tuple[float, float], ...]:
   if len(means) < 2:
     raise InputError("--means: one class is nothing to tell apart: give two or more, 'x,y;x,y'")
   return tuple(means)
-
-
-def _finite(name: str) -> float:
-  # Bounds of flags let NaN pass.
-  if math.isnan(FLAGS[name].value):
-    raise InputError(f"--{name}: nan is no number: give one")
-  return FLAGS[name].value
 
 
 def _write(out_dir: Path, settings: Settings, outcome: Outcome) -> dict:

@@ -12,7 +12,7 @@ import pytest
 
 from jaxinv.ensemble import mapping, memory, timing
 from jaxinv.ensemble.seeds import train_keys
-from jaxinv.experiments.benchmark import figures, torch_peers
+from jaxinv.experiments.benchmark import figures, measure, torch_peers, words
 from jaxinv.experiments.benchmark.engines import (
   Curves,
   Models,
@@ -63,7 +63,7 @@ def fix_rates(patch):
 
 def test_the_machine_s_limits_are_the_medians_and_the_quickest_product():
   seconds = {"square": [2.0, 9.0, 1.0], "logits": [4.0], "bandwidth": [5.0, 5.0]}
-  limits = benchmark._machine({"square": 6.0, "logits": 8.0, "bandwidth": 10.0}, seconds)
+  limits = measure.machine_rates({"square": 6.0, "logits": 8.0, "bandwidth": 10.0}, seconds)
   assert limits == {"gemm_rate": 3.0, "bandwidth": 2.0}
 
 
@@ -137,7 +137,7 @@ def test_times_to_accuracies_are_steps_times_the_time_of_a_step(rows):
     for row in reached:
       seconds = row[f"steps_to_{goal}"] * row["run_s"] / row["steps"]
       np.testing.assert_allclose(row[f"seconds_to_{goal}"], seconds)
-  for row in figures.select(rows, arm="sgd"):
+  for row in words.select(rows, arm="sgd"):
     assert row["steps_to_accuracy"] == rows[0]["steps_to_accuracy"]
     assert row["seeds_reached"] > row["accuracy_seeds"] / 2 and row["accuracy_seeds"] == 3
   assert len({row["holdout_target"] for row in rows}) == 1
@@ -240,8 +240,7 @@ def test_a_memory_too_small_for_one_model_is_refused(call, tmp_path, monkeypatch
 def test_without_pytorch_its_rows_are_missing_and_that_is_said(monkeypatch, capsys):
   monkeypatch.setattr(torch_peers, "installed", lambda: False)
   benchmark.FLAGS(["command"])
-  arms = benchmark.parse_arms(["sgd:optimizer=sgd"])
-  assert not set(benchmark._read_engines(arms)) & set(torch_peers.PEERS)
+  assert not set(benchmark._read_engines()) & set(torch_peers.PEERS)
   said = capsys.readouterr().out
   assert said.count("\n") == 1 and "PyTorch" in said
 
@@ -261,10 +260,10 @@ def test_an_interrupted_run_keeps_no_rows_and_starts_anew(call, tmp_path, monkey
   arguments += ("--arm=only:learning_rate=0.1", "--engine=primal", "--nopeers")
   with monkeypatch.context() as patch:
     patch.setattr(timing, "time_calls", interrupt)
-    with pytest.raises(SystemExit) as stop:
-      call(*arguments, f"--out_dir={tmp_path}")
-  assert stop.value.code == 130
-  assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "manifest.txt"]
+    status, said = call(*arguments, f"--out_dir={tmp_path}")
+  assert status == 130 and "the same command starts anew" in said
+  kept = {path.name for path in tmp_path.iterdir()} - {".lock"}
+  assert kept == {"config.json", "manifest.txt"}
   assert call(*arguments, f"--out_dir={tmp_path}")[0] == 0
   assert json.loads((tmp_path / "config.json").read_text())["complete"]
 
@@ -398,7 +397,7 @@ def test_the_verdict_is_made_of_the_numbers():
   rows = [made_up("sgd", "primal", 1.0), made_up("sgd", "gram", 0.1)]
   rows += [made_up("momentum", "primal", 1.3), made_up("adam", "primal", 1.6)]
   rows += [made_up("adam", "torch_loop", 3.2), made_up("sgd", "torch_loop", 9.9, seeds=1)]
-  step, arrival, gain = figures.verdict(rows)
+  step, arrival, gain = words.verdict(rows)
   assert "adam takes **1.6 times** as long as one of sgd by the same engine (primal" in step
   # 8 MB against 4 MB at 10 GB/s.
   assert "8 MB" in step and "would take 0.4 ms, and the step is 0.6 ms longer." in step
@@ -412,36 +411,36 @@ def test_the_verdict_is_made_of_the_numbers():
 
 def test_the_verdict_gives_no_reason_for_what_is_not_so():
   quick = [made_up("sgd", "primal", 1.0), made_up("adam", "primal", 0.9, iqr=0.3)]
-  step, *_ = figures.verdict(quick)
+  step, *_ = words.verdict(quick)
   assert "**0.9 times** as long as one of sgd (within the spread" in step
   assert "longer" not in step and "gram" not in step and "caches" not in step
   cached = [made_up("sgd", "primal", 1.0), made_up("adam", "primal", 1.1)]
   assert (
     "the step is 0.1 ms longer, so part of it must be served by caches"
-    in (figures.verdict(cached)[0])
+    in (words.verdict(cached)[0])
   )
   spans = [made_up("sgd", "gram", 1.0), made_up("momentum", "gram", 1.1)]
-  step, *_ = figures.verdict(spans)
+  step, *_ = words.verdict(spans)
   assert "No engine but the span's trained both" in step and "cannot" not in step
 
 
 def test_the_verdict_says_what_was_not_reached_and_what_is_not_there():
   missing = {"seconds_to_accuracy": None, "seeds_reached": 1}
   rows = [made_up("sgd", "primal", 1.0), made_up("adam", "primal", 2.0, **missing)]
-  arrival = figures.verdict(rows)[1]
+  arrival = words.verdict(rows)[1]
   assert "adam had it in 1 of 4 models within 100 steps" in arrival
   assert arrival.count("as long") == 2  # Of the held-out accuracy only.
   nothing = {"holdout_target": None, "seconds_to_holdout": None}
   alone = [made_up("sgd", "primal", 1.0, **nothing)]
-  arrival, gain = figures.verdict(alone)
+  arrival, gain = words.verdict(alone)
   assert "held-out" not in arrival and "as long" not in arrival + gain
 
 
 def test_the_table_compares_with_pytorch_where_it_was_timed():
   rows = [made_up("sgd", "primal", 1.0), made_up("sgd", "torch_loop", 4.0)]
-  head, texts = figures.table(rows)
+  head, texts = words.table(rows)
   assert head[-1] == "x PyTorch" and [line[-1] for line in texts] == ["4", "1"]
-  assert "x PyTorch" not in figures.table(rows[:1])[0]
+  assert "x PyTorch" not in words.table(rows[:1])[0]
 
 
 def test_throughput_draws_every_row_and_the_limits():

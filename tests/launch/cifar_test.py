@@ -23,7 +23,7 @@ from jaxinv.experiments.networks.training import TrainedNetwork, plan
 from jaxinv.metrics import memorisation
 from jaxinv.models.params import flatten, unflatten
 from jaxinv.runs import files, folder
-from launch import cifar
+from launch import cifar, run
 
 ROOT = Path(__file__).resolve().parents[2]
 _SMALL = (
@@ -119,16 +119,16 @@ def _asked(out_dir: Path):
 
 def test_stopped_anywhere_and_gone_on_gives_the_same_bits(ran, tmp_path, monkeypatch):
   out_dir = tmp_path / "stopped"
-  real, stops = cifar.shared.StopSignal.__call__, []
+  real, stops = run.StopSignal.__call__, []
 
   def stop_often(self):
     # Measuring is the end of it, and begins anew each time: it must not be stopped for ever.
     stops.append(1)
     return (len(stops) % 3 == 0 and len(statuses) < 8) or real(self)
 
-  monkeypatch.setattr(cifar.shared.StopSignal, "__call__", stop_often)
+  monkeypatch.setattr(run.StopSignal, "__call__", stop_often)
   statuses = []
-  while not statuses or statuses[-1] == cifar.shared.STOPPED:
+  while not statuses or statuses[-1] == run.STOPPED:
     assert len(statuses) < 20
     statuses.append(_run(out_dir))
   assert len(statuses) > 2 and statuses[-1] == 0
@@ -197,7 +197,7 @@ def test_a_complete_run_is_not_replaced(ran, capsys):
     ("--batch_size=1000", "a batch of 1000"),
     ("--download", "needs no file"),
     ("--candidates=nan", "finite"),
-    ("--jax_enable_x64", "--jax_enable_x64: networks"),
+    ("--jax_enable_x64", "--jax_enable_x64 has no meaning"),
     ("--arm=a:adversary_steps=3", "--arm a: adversary_steps needs an adversary"),
     ("--arm=a:width_factor=1e-9", "arm 'a': a width factor"),
     ("--verifier=b:width_factor=1e-9", "the verifier: a width factor"),
@@ -273,8 +273,8 @@ def test_a_verifier_that_diverged_checks_nothing_and_is_named(tmp_path, capsys):
 def test_a_run_of_other_groups_is_not_gone_on_with(tmp_path, capsys, monkeypatch):
   """Fewer devices make smaller groups, whose networks differ in their last bits."""
   out_dir = tmp_path / "out"
-  monkeypatch.setattr(cifar.shared.StopSignal, "__call__", lambda self: True)
-  assert _run(out_dir, "--width=2") == cifar.shared.STOPPED
+  monkeypatch.setattr(run.StopSignal, "__call__", lambda self: True)
+  assert _run(out_dir, "--width=2") == run.STOPPED
   assert _run(out_dir, "--width=1") == 1
   assert "--width differs (2 there, 1 here)" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ import pytest
 
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.runs import folder
-from launch import faces
+from launch import faces, run
 
 ROOT = Path(__file__).resolve().parents[2]
 # Few people and steps: enough for every file and figure, and quick.
@@ -142,7 +142,7 @@ def test_the_same_command_gives_the_same_numbers(small_run, tmp_path):
 
 def test_a_run_stopped_at_every_record_goes_on_to_the_same_bits(small_run, tmp_path, monkeypatch):
   # Each call may take one chunk, then is asked to stop.
-  monkeypatch.setattr(faces.shared.StopSignal, "__call__", lambda self: True)
+  monkeypatch.setattr(run.StopSignal, "__call__", lambda self: True)
   out_dir = tmp_path / "stopped"
   statuses = [run_small(out_dir) for _ in range(5)]
   assert statuses == [130] * 5

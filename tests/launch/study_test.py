@@ -18,7 +18,7 @@ from jaxinv.experiments.study import study
 from jaxinv.experiments.study.verdict import Label
 from jaxinv.types import Hyper
 from launch import study as command
-from launch.flags import StopSignal
+from launch.run import StopSignal
 
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE, EACH = 5, 6
