@@ -50,7 +50,7 @@ def choose(kind: str, name: str | Value, known: Mapping[str, Value]) -> Value:
   if not isinstance(name, str):
     return name
   if name not in known:
-    raise InputError(f"unknown {kind} '{name}': choose from {', '.join(known)}")
+    raise InputError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
   return known[name]
 
 

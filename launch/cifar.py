@@ -21,20 +21,18 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxinv.attacks.inversion import INVERSIONS, Inversion
+from jaxinv.attacks.recipes import INVERSIONS, Inversion
 from jaxinv.data.cifar10 import download_cifar10, load_cifar10
 from jaxinv.data.splits import joined
 from jaxinv.data.synthetic_shapes import synthetic_shapes
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.progress import ProgressBar
 from jaxinv.errors import InputError
-from jaxinv.experiments.networks import files, outcome, recovery, timing
-from jaxinv.experiments.networks import page as cifar_report
-from jaxinv.experiments.networks import training as deep_groups
-from jaxinv.experiments.networks.findings import DeepFound, Summary
+from jaxinv.experiments.networks import files, outcome, page, recovery, timing, training
+from jaxinv.experiments.networks.findings import NetworksResult, Summary
 from jaxinv.experiments.networks.recovery import Recovered
-from jaxinv.experiments.networks.settings import DTYPES, Attack, DeepSettings, check
-from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork
+from jaxinv.experiments.networks.settings import DTYPES, RobustnessTest, NetworkSettings, check
+from jaxinv.experiments.networks.training import NetworkGroup, TrainedNetwork
 from jaxinv.runs import processes
 from jaxinv.training.adversary import ADVERSARIES
 from jaxinv.types import TrainTest
@@ -164,8 +162,8 @@ def _main(argv: Sequence[str]) -> None:
     return
   # Bits depend on the groups, and these on the devices where no width is given: config.json says
   # which it was to a run that goes on elsewhere.
-  width = deep_groups.width_of(settings, place.count)
-  groups = deep_groups.plan(settings, data, place.count)
+  width = training.width_of(settings, place.count)
+  groups = training.plan(settings, data, place.count)
   mine = groups[place.index :: place.count]
   work = _work(settings, groups if place.first else mine)
   with opened(FLAGS, "cifar", argv, joined(data), work, "steps", place=place, width=width) as here:
@@ -179,24 +177,24 @@ def _main(argv: Sequence[str]) -> None:
         here.bar.say(f"process {index} has died; what it left is done here")
     # Of what is finished, whoever did it, only the files are read.
     trained, recovered = _train_and_invert(settings, data, groups, here.store, here.host)
-    found = outcome.assemble(settings, data, groups, trained, recovered, here.host)
+    result = outcome.assemble(settings, data, groups, trained, recovered, here.host)
     here.bar.working("drawing")
-    paired = outcome.compare(found)
-    summary = files.write(here.out_dir, found, paired)
-    story = cifar_report.Story(
-      found=found,
+    paired = outcome.compare(result)
+    summary = files.write(here.out_dir, result, paired)
+    story = page.PageData(
+      result=result,
       summary=summary,
       paired=paired,
-      attack=_attack_words(settings.attack, len(data.test.labels)),
+      attack=_attack_words(settings.robustness, len(data.test.labels)),
       config=here.config,
       command=here.command,
     )
-    page = cifar_report.write_page(here.out_dir, story)
-  _print_summary(found, summary)
-  print(f"report: {page}")
+    report = page.write_page(here.out_dir, story)
+  _print_summary(result, summary)
+  print(f"report: {report}")
 
 
-def _attack_words(attack: Attack, num_test: int) -> str:
+def _attack_words(attack: RobustnessTest, num_test: int) -> str:
   """How robust accuracy is measured."""
   steps = "" if attack.name == "fgsm_rs" else f"{attack.steps} steps of "
   return (
@@ -205,7 +203,7 @@ def _attack_words(attack: Attack, num_test: int) -> str:
   )
 
 
-def _time_widths(settings: DeepSettings, data: TrainTest, place: processes.Place) -> None:
+def _time_widths(settings: NetworkSettings, data: TrainTest, place: processes.Place) -> None:
   """Prints seconds a step and network of each arm, by width."""
   if place.count > 1:
     raise InputError("--time_widths measures one process: leave --distributed out")
@@ -222,21 +220,21 @@ def _time_widths(settings: DeepSettings, data: TrainTest, place: processes.Place
         bar.say(f"{arm.name}: width {width}: {seconds:.4f} s a step and network{mark}")
 
 
-def _work(settings: DeepSettings, groups: Sequence[DeepGroup]) -> int:
+def _work(settings: NetworkSettings, groups: Sequence[NetworkGroup]) -> int:
   """Steps of training and of inverting, over all networks of the groups."""
-  training = sum(deep_groups.num_steps(settings, group) * len(group.seeds) for group in groups)
+  steps = sum(training.num_steps(settings, group) * len(group.seeds) for group in groups)
   victims = sum(len(group.seeds) for group in groups if not group.is_verifier)
-  return training + victims * recovery.num_steps(settings)
+  return steps + victims * recovery.num_steps(settings)
 
 
 def _train_and_invert(
-  settings: DeepSettings, data: TrainTest, groups: Sequence[DeepGroup], store: Path, host: Host
+  settings: NetworkSettings, data: TrainTest, groups: Sequence[NetworkGroup], store: Path, host: Host
 ) -> tuple[list[list[TrainedNetwork]], Recovered]:
-  trained = deep_groups.train_groups(settings, data, groups, store, host)
+  trained = training.train_groups(settings, data, groups, store, host)
   return trained, recovery.recover_all(settings, data, groups, trained, store, host)
 
 
-def _settings() -> DeepSettings:
+def _settings() -> NetworkSettings:
   arms = tuple(parse_network(text, "arm") for text in FLAGS.arm)
   refuse_twins([arm.name for arm in arms])
   for arm in arms:
@@ -246,12 +244,12 @@ def _settings() -> DeepSettings:
       )
   same = ("num_seeds", "epochs", "batch_size", "candidates", "flip", "shift", "restarts")
   same += ("width", "save_seeds", "record_every")
-  return DeepSettings(
+  return NetworkSettings(
     arms=arms,
     verifier=parse_network(FLAGS.verifier, "verifier"),
     inversions=parse_inversions(FLAGS.inversion, FLAGS.resolution),
     root_seed=FLAGS.seed,
-    attack=Attack(
+    robustness=RobustnessTest(
       FLAGS.attack,
       FLAGS.attack_radius,
       FLAGS.attack_steps,
@@ -274,13 +272,13 @@ def _load() -> TrainTest:
   raise InputError(f"unknown --dataset '{FLAGS.dataset}': choose from synthetic_shapes, cifar10")
 
 
-def _print_summary(found: DeepFound, summary: Summary) -> None:
+def _print_summary(result: NetworksResult, summary: Summary) -> None:
   """Lines for each arm: how well it recognises, and whether its inversions are recognised."""
-  print(f"verifier: holdout_accuracy {found.verifier['holdout_accuracy']:.3f}")
+  print(f"verifier: holdout_accuracy {result.verifier['holdout_accuracy']:.3f}")
   for arm, attacks in summary.items():
     model = attacks.get("model", {})
     parts = [f"{name} {model[name]['mean']:.3f}" for name in model if name != "train_loss"]
-    for how in found.arms[arm].inverted:
+    for how in result.arms[arm].inverted:
       if "verifier_accuracy" in attacks.get(how, {}):
         mean, low, high, _ = attacks[how]["verifier_accuracy"].values()
         interval = "" if low is None else f" ({low:.3f} to {high:.3f})"

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jaxinv.attacks import inversion
-from jaxinv.attacks.inversion import INVERSIONS, STARTS, Inversion
-from jaxinv.errors import InputError, named
+from jaxinv.attacks import recipes
+from jaxinv.attacks.recipes import INVERSIONS, STARTS, Inversion
+from jaxinv.errors import InputError, choose, named
 
 from .arms import Ranges, number, refuse_twins, split_arm
 
@@ -80,17 +80,17 @@ def parse_inversion(text: str, resolution: int) -> tuple[str, Inversion]:
     )
   preset = INVERSIONS.get(name, INVERSIONS["pgd"])
   given = {key: _value(where, key, value) for key, value in values.items()}
-  recipe = inversion.for_resolution(preset, resolution)._replace(**given)
+  recipe = recipes.for_resolution(preset, resolution)._replace(**given)
   with named(where):
-    inversion.check(recipe, (resolution, resolution))
+    recipes.check(recipe, (resolution, resolution))
   return name, recipe
 
 
 def _value(where: str, key: str, text: str) -> Any:
   """What is given for a key, in the type of its field; raises InputError where it has none."""
   if key == "start":
-    if text not in STARTS:
-      raise InputError(f"{where}: unknown start '{text}': choose from {', '.join(STARTS)}")
+    with named(where):
+      choose("start", text, dict.fromkeys(STARTS))
     return text
   if key == "flip":
     if text not in _FLIPS:

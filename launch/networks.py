@@ -1,7 +1,7 @@
 """The grammar of a network's way of training: `NAME:key=value,key=value`."""
 
-from jaxinv.errors import InputError
-from jaxinv.experiments.networks.settings import DeepArm
+from jaxinv.errors import InputError, choose, named
+from jaxinv.experiments.networks.settings import NetworkArm
 from jaxinv.models.convnets import DESIGNS, NORMS
 from jaxinv.training.adversary import ADVERSARIES
 from jaxinv.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -12,7 +12,7 @@ from .arms import number, refuse_momentum, split_arm
 _NUMBERS = ("learning_rate", "momentum", "weight_decay", "label_smoothing", "clip_norm")
 _WORDS = {
   "model": DESIGNS,
-  "norm": NORMS,
+  "norm": dict.fromkeys(NORMS),
   "optimizer": OPTIMIZERS,
   "schedule": SCHEDULES,
   "adversary": ADVERSARIES,
@@ -20,7 +20,7 @@ _WORDS = {
 KEYS = (*_WORDS, "width_factor", "adversary_radius", "adversary_steps", *_NUMBERS)
 
 
-def parse_network(text: str, flag: str) -> DeepArm:
+def parse_network(text: str, flag: str) -> NetworkArm:
   """Parses one way of training a network, `NAME:key=value,key=value`.
 
   Args:
@@ -36,8 +36,9 @@ def parse_network(text: str, flag: str) -> DeepArm:
   name, values = split_arm(text, KEYS, flag)
   where = f"--{flag} {name}"
   for key, known in _WORDS.items():
-    if key in values and values[key] not in known:
-      raise InputError(f"{where}: unknown {key} '{values[key]}': choose from {', '.join(known)}")
+    if key in values:
+      with named(where):
+        choose(key, values[key], known)
   words = {key: values.pop(key) for key in _WORDS if key in values}
   refuse_momentum(where, words.get("optimizer", "adamw"), values)
   numbers = {key: number(where, key, value) for key, value in values.items()}
@@ -54,4 +55,4 @@ def parse_network(text: str, flag: str) -> DeepArm:
   if "adversary_steps" in static:
     static["adversary_steps"] = int(static["adversary_steps"])
   base = Hyper(**{"learning_rate": 0.003, "weight_decay": 0.01, **numbers})
-  return DeepArm(name, **words, **static, hyper=RobustHyper(base, radius))
+  return NetworkArm(name, **words, **static, hyper=RobustHyper(base, radius))

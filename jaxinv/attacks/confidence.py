@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxinv.errors import InputError
+from jaxinv.metrics.directions import unit
 from jaxinv.models.params import dense_logits, find_kernels
 from jaxinv.types import Params, Release
 
@@ -72,7 +73,7 @@ def invert_class(
     return -jax.nn.log_softmax(dense_logits(params, image[None])[0])[label]
 
   def advance(state):
-    image = jnp.clip(state.image - step_size * _unit_rms(state.gradient), 0.0, 1.0)
+    image = jnp.clip(state.image - step_size * unit(state.gradient, _root_mean_square), 0.0, 1.0)
     return _observe(state, image, *jax.value_and_grad(cost)(image), -jnp.log1p(-gamma))
 
   blank = jnp.zeros(num_features)
@@ -99,12 +100,8 @@ def _observe(state: Descent, image: Any, cost: Any, gradient: Any, enough: Any) 
   )
 
 
-def _unit_rms(gradient: Float[Array, " p"]) -> Float[Array, " p"]:
-  """Scales to a root mean square of 1; zeros stay zeros."""
-  # By the largest first, so that no square under- or overflows.
-  largest = jnp.abs(gradient).max()
-  scaled = gradient / jnp.where(largest > 0, largest, 1.0)
-  return scaled / jnp.where(largest > 0, jnp.sqrt(jnp.mean(scaled**2)), 1.0)
+def _root_mean_square(x: Float[Array, " p"]) -> Float[Array, ""]:
+  return jnp.sqrt(jnp.mean(x**2))
 
 
 def mi_face(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, choose
 from jaxinv.models.convolution import general_dilated
 
 NORMS = ("group", "batch")
@@ -23,7 +23,7 @@ MOMENTUM = 0.9
 _INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-class Answer(NamedTuple):
+class Outputs(NamedTuple):
   """What a network says of a batch.
 
   Attributes:
@@ -101,7 +101,7 @@ class ResNet(ConvNet):
   """
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b p"], train: bool = False) -> Answer:
+  def __call__(self, x: Float[Array, "b p"], train: bool = False) -> Outputs:
     """Answers a batch of inputs; `train` uses and moves the batch's own statistics."""
     norm = partial(Norm, self.norm, train, self.dtype)
     conv = _convolution(self.dtype)
@@ -115,7 +115,7 @@ class ResNet(ConvNet):
         short = x if same else conv(channels, (1, 1), strides=strides)(y)
         y = conv(channels, strides=strides)(y)
         x = short + conv(channels)(nn.relu(norm()(y)))
-    return _answer(nn.relu(norm()(x)), self.num_classes)
+    return _outputs(nn.relu(norm()(x)), self.num_classes)
 
 
 class VGG(ConvNet):
@@ -126,7 +126,7 @@ class VGG(ConvNet):
   """
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b p"], train: bool = False) -> Answer:
+  def __call__(self, x: Float[Array, "b p"], train: bool = False) -> Outputs:
     """Answers a batch of inputs; `train` uses and moves the batch's own statistics."""
     x = _fold(x, self.image_shape, self.dtype)
     for stage, (blocks, channels) in enumerate(zip(self.blocks, self.channels, strict=True)):
@@ -135,7 +135,7 @@ class VGG(ConvNet):
       for _ in range(blocks):
         x = _convolution(self.dtype)(channels)(x)
         x = nn.relu(Norm(self.norm, train, self.dtype)(x))
-    return _answer(x, self.num_classes)
+    return _outputs(x, self.num_classes)
 
 
 def _convolution(dtype: jax.typing.DTypeLike) -> Callable[..., nn.Conv]:
@@ -162,10 +162,10 @@ def _fold(
   return (4 * x - 2).reshape(-1, *image_shape).astype(dtype)
 
 
-def _answer(x: Float[Array, "b h w c"], num_classes: int) -> Answer:
+def _outputs(x: Float[Array, "b h w c"], num_classes: int) -> Outputs:
   """The last layer, in float32 whatever the others computed in."""
   features = x.astype(jnp.float32).mean((1, 2))
-  return Answer(nn.Dense(num_classes, name="head")(features), features)
+  return Outputs(nn.Dense(num_classes, name="head")(features), features)
 
 
 class Design(NamedTuple):
@@ -203,16 +203,13 @@ def make_convnet(
     dtype: of the computation.
 
   Returns:
-    The Flax module, from inputs [b, p] to an `Answer`.
+    The Flax module, from inputs [b, p] to an `Outputs`.
 
   Raises:
     InputError: a name is unknown, or the factor leaves a layer without channels.
   """
-  if name not in DESIGNS:
-    raise InputError(f"unknown model '{name}': choose from {', '.join(DESIGNS)}")
-  if norm not in NORMS:
-    raise InputError(f"unknown norm '{norm}': choose from {', '.join(NORMS)}")
-  design = DESIGNS[name]
+  design = choose("model", name, DESIGNS)
+  choose("norm", norm, dict.fromkeys(NORMS))
   channels = tuple(round(width * channels) for channels in design.channels)
   if min(channels) < 1:
     raise InputError(f"a width factor of {width:g} leaves layers of {name} without channels")

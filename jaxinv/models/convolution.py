@@ -57,8 +57,10 @@ def _backward(strides, pads, kept, grad):
   # Of the images: the gradient, spread by the strides, meets the kernel turned by 180 degrees.
   before = [sizes[i] - 1 - pads[i][0] for i in ways]
   after = [lengths[i] + sizes[i] - 1 - spans[i] - before[i] for i in ways]
-  turned = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
-  of_images = _plain(grad, turned, (1, 1), list(zip(before, after, strict=True)), spread=strides)
+  transposed_kernel = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+  of_images = _plain(
+    grad, transposed_kernel, (1, 1), list(zip(before, after, strict=True)), spread=strides
+  )
   # Of the kernel: the images meet the gradient as a kernel, channels and examples exchanged.
   high = [sizes[i] - 1 + spans[i] - lengths[i] - pads[i][0] for i in ways]
   borders = [(pads[i][0], high[i]) for i in ways]

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, choose
+from jaxinv.metrics.directions import unit
 from jaxinv.types import PRNGKey
 
 # The gradient, with respect to each input, of that input's own loss, which the adversary raises.
@@ -38,25 +39,19 @@ def _norms(x: Float[Array, "b p"]) -> Float[Array, "b 1"]:
   return jnp.linalg.norm(x, axis=1, keepdims=True)
 
 
-def _unit(x: Float[Array, "b p"]) -> Float[Array, "b p"]:
-  """Rows of norm 1; zeros stay. Scaled first, so that tiny rows do not vanish when squared."""
-  smallest = jnp.finfo(x.dtype).tiny
-  x = x / jnp.maximum(jnp.abs(x).max(1, keepdims=True), smallest)
-  return x / jnp.maximum(_norms(x), smallest)
-
-
 def _draw_l2(key: PRNGKey, inputs: Float[Array, "b p"]) -> Float[Array, "b p"]:
   """Uniform in the ball: a direction, and a p-th root for how volume grows with the radius."""
   direction, distance = jax.random.split(key)
   radii = jax.random.uniform(distance, (len(inputs), 1), inputs.dtype) ** (1 / inputs.shape[1])
-  return radii * _unit(jax.random.normal(direction, inputs.shape, inputs.dtype))
+  return radii * _units(jax.random.normal(direction, inputs.shape, inputs.dtype))
 
 
 def _project_l2(x: Float[Array, "b p"], radius: Float[Array, ""]) -> Float[Array, "b p"]:
   return x * jnp.minimum(radius / jnp.maximum(_norms(x), jnp.finfo(x.dtype).tiny), 1.0)
 
 
-L2 = Ball(_draw_l2, _unit, _project_l2)
+_units = jax.vmap(unit)
+L2 = Ball(_draw_l2, _units, _project_l2)
 LINF = Ball(
   draw=lambda key, inputs: jax.random.uniform(key, inputs.shape, inputs.dtype, -1.0, 1.0),
   ascend=jnp.sign,
@@ -246,8 +241,7 @@ def check(name: str, radius: float, steps: int) -> None:
   Raises:
     InputError: the name is unknown, the radius negative or not finite, or there is no step.
   """
-  if name not in ADVERSARIES:
-    raise InputError(f"unknown adversary {name!r}: choose from {', '.join(ADVERSARIES)}")
+  choose("adversary", name, ADVERSARIES)
   if not (math.isfinite(radius) and radius >= 0):
     raise InputError(f"adversary_radius is {radius}: give a finite number, 0 or more")
   if steps < 1:

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from jaxinv.attacks.inversion import Victim
-from jaxinv.models.convnets import Answer
+from jaxinv.models.convnets import Outputs
 from jaxinv.training.adversary import ADVERSARIES, Radius, gradient_of
 from jaxinv.training.batches import flip_and_crop, next_batch
 from jaxinv.training.hyper import IN_SPAN
@@ -38,8 +37,8 @@ from jaxinv.types import (
 _TOGETHER = 512
 
 
-class Lesson(NamedTuple):
-  """What of a way of training is static: another lesson is another program.
+class TrainConfig(NamedTuple):
+  """What of a way of training is static: another config is another program.
 
   Attributes:
     num_steps: of the whole training, which the schedule spans.
@@ -64,7 +63,7 @@ def make_trainer(
   model: nn.Module,
   loss: Loss,
   optimizer: Optimizer,
-  lesson: Lesson,
+  config: TrainConfig,
   used: Collection[str] = IN_SPAN,
 ) -> Trainer:
   """Builds the engine.
@@ -76,7 +75,7 @@ def make_trainer(
     model: a network of `convnets`.
     loss: per-example loss of logits and targets.
     optimizer: from hyperparameters to an optax transformation.
-    lesson: all else that is static.
+    config: all else that is static.
     used: hyperparameters that runs use; without the others a step is quicker.
 
   Returns:
@@ -84,7 +83,7 @@ def make_trainer(
     those of privacy and release have no meaning here.
   """
   optimizer = restricted(optimizer, used)
-  factor = SCHEDULES[lesson.schedule](max(1, lesson.num_steps))
+  factor = SCHEDULES[config.schedule](max(1, config.num_steps))
 
   def init(key: PRNGKey, hyper: RobustHyper, data: Data) -> TrainState:
     collections = dict(model.init(jax.random.split(key)[0], data.inputs[:1]))
@@ -95,10 +94,10 @@ def make_trainer(
   def step(state: TrainState, hyper: RobustHyper, data: Data) -> tuple[TrainState, Info]:
     rate = hyper.base.learning_rate * factor(state.step)
     base = hyper.base._replace(learning_rate=rate)
-    order, batch = next_batch(state, data, lesson.batch_size)
+    order, batch = next_batch(state, data, config.batch_size)
     labels = batch.of(data.labels)
     noise = jax.random.fold_in(jax.random.fold_in(state.key, Stream.STEP_NOISE.label), state.step)
-    inputs = _shown(model, lesson, state, batch.of(data.inputs), labels, hyper.radius, noise)
+    inputs = _shown(model, config, state, batch.of(data.inputs), labels, hyper.radius, noise)
     targets = smooth_targets(labels, model.num_classes, base.label_smoothing)
 
     def objective(params):
@@ -112,7 +111,7 @@ def make_trainer(
     return TrainState(params, opt_state, state.step + 1, state.key, order, moved), Info(value)
 
   def evaluate(state: TrainState, data: Data) -> Record:
-    logits = answer_all(model, variables_of(state), data.inputs).logits
+    logits = all_outputs(model, variables_of(state), data.inputs).logits
     return record(loss, logits, data, all_finite(state.params))
 
   def release(first: Params, state: TrainState, data: Data, earlier=None) -> Release:
@@ -122,7 +121,7 @@ def make_trainer(
     init=init,
     step=step,
     params=lambda state, data: state.params,
-    logits=lambda params, inputs: answer_all(model, {"params": params}, inputs).logits,
+    logits=lambda params, inputs: all_outputs(model, {"params": params}, inputs).logits,
     release=release,
     evaluate=evaluate,
   )
@@ -130,7 +129,7 @@ def make_trainer(
 
 def _shown(
   model: nn.Module,
-  lesson: Lesson,
+  config: TrainConfig,
   state: TrainState,
   inputs: Float[Array, "b p"],
   labels: Int[Array, " b"],
@@ -139,12 +138,12 @@ def _shown(
 ) -> Float[Array, "b p"]:
   """A batch as the network is to see it: augmented, then moved by the adversary."""
   augment, attack = jax.random.split(key)
-  if lesson.flip or lesson.shift:
-    inputs = flip_and_crop(augment, inputs, model.image_shape, lesson.shift, lesson.flip)
-  if lesson.adversary == "none":
+  if config.flip or config.shift:
+    inputs = flip_and_crop(augment, inputs, model.image_shape, config.shift, config.flip)
+  if config.adversary == "none":
     return inputs
   gradient = gradient_of(logits_of(model, variables_of(state)), labels)
-  return ADVERSARIES[lesson.adversary](gradient, inputs, radius, lesson.adversary_steps, attack)
+  return ADVERSARIES[config.adversary](gradient, inputs, radius, config.adversary_steps, attack)
 
 
 def variables_of(state: TrainState) -> Params:
@@ -157,7 +156,7 @@ def logits_of(model: nn.Module, variables: Params) -> Callable[[jax.Array], jax.
   return lambda inputs: model.apply(variables, inputs).logits
 
 
-def answer_all(model: nn.Module, variables: Params, inputs: Float[Array, "n p"]) -> Answer:
+def all_outputs(model: nn.Module, variables: Params, inputs: Float[Array, "n p"]) -> Outputs:
   """What a network in evaluation says of any number of inputs, some at a time.
 
   Args:
@@ -177,25 +176,3 @@ def answer_all(model: nn.Module, variables: Params, inputs: Float[Array, "n p"])
     return said
   rest = answer(inputs[whole:])
   return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), said, rest)
-
-
-def make_victim(model: nn.Module, variables: Params) -> Victim:
-  """A network as `inversion` attacks it: cross-entropy, and its statistics where it has them.
-
-  Args:
-    model: the network.
-    variables: see `variables_of`.
-
-  Returns:
-    The victim.
-  """
-
-  def loss(images, labels):
-    logits = model.apply(variables, images).logits
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-  def statistics(images):
-    _, sown = model.apply(variables, images, mutable=["distance"])
-    return sum(jax.tree.leaves(sown), jnp.zeros(()))
-
-  return Victim(loss, statistics if "batch_stats" in variables else None)

@@ -1,4 +1,4 @@
-"""launch.cifar: files, resuming, bad input; what `deep_groups` and `deep_outcome` measure."""
+"""launch.cifar: files, resuming, bad input; what `training` and `outcome` measure."""
 
 import errno
 import json
@@ -104,8 +104,8 @@ def test_nearer_to_members_is_recomputed_from_the_images_on_disk(ran):
     for row, label in zip(similarity, labels, strict=True):
       among = np.flatnonzero(masks.candidate & (data.train.labels == label))
       nearer.append(masks.kept[seed, among[row[among].argmax()]])
-    found = _metrics(ran)["robust", str(seed), "pgd", "nearer_pixels"]
-    assert found == pytest.approx(np.mean(nearer))
+    result = _metrics(ran)["robust", str(seed), "pgd", "nearer_pixels"]
+    assert result == pytest.approx(np.mean(nearer))
 
 
 def _asked(out_dir: Path):
@@ -150,9 +150,9 @@ def test_processes_that_share_a_run_give_its_numbers(ran, tmp_path):
     cifar._train_and_invert(settings, data, share, tmp_path, Host())
   stop = Host(stop=lambda: True)  # Nothing is left that could be stopped.
   trained, recovered = cifar._train_and_invert(settings, data, planned, tmp_path, stop)
-  found = outcome.assemble(settings, data, planned, trained, recovered, Host())
+  result = outcome.assemble(settings, data, planned, trained, recovered, Host())
   for arm in ("plain", "robust"):
-    ours = found.arms[arm].inverted["pgd"].images.reshape(2, 10, 2, 8, 8, 3)
+    ours = result.arms[arm].inverted["pgd"].images.reshape(2, 10, 2, 8, 8, 3)
     theirs = files.read_npz(ran / "recovered" / f"{arm}.npz")["pgd"]
     np.testing.assert_array_equal(255 * ours, theirs)
 
@@ -238,26 +238,26 @@ def test_a_network_that_diverged_is_left_out_and_said(ran, tmp_path):
   trained = [[network(0, True), network(1, False)], [judge]]
   recovered = recovery.recover_all(settings, data, groups_of, trained, None, Host())
   assert set(recovered) == {("plain", 0)}
-  found = outcome.assemble(settings, data, groups_of, trained, recovered, Host())
-  summary = outcome.summarize(found)
+  result = outcome.assemble(settings, data, groups_of, trained, recovered, Host())
+  summary = outcome.summarize(result)
   assert summary["plain"]["diverged"] == [1]
   assert summary["plain"]["pgd"]["verifier_accuracy"]["n"] == 1
-  networks_files.write(tmp_path, found, {})
+  networks_files.write(tmp_path, result, {})
   images = files.read_npz(tmp_path / "recovered" / "plain.npz")["pgd"]
   assert np.isfinite(images[0]).all() and np.isnan(images[1]).all()  # As the weights' rows lie.
   trained = [[network(0, False), network(1, True)], [judge]]
   recovered = recovery.recover_all(settings, data, groups_of, trained, None, Host())
-  found = outcome.assemble(settings, data, groups_of, trained, recovered, Host())
-  networks_files.write(tmp_path, found, {})
+  result = outcome.assemble(settings, data, groups_of, trained, recovered, Host())
+  networks_files.write(tmp_path, result, {})
   images = files.read_npz(tmp_path / "recovered" / "plain.npz")["pgd"]
   assert np.isnan(images[0]).all() and np.isfinite(images[1]).all()
-  grid = figures.grid_figure(found, "pgd")
+  grid = figures.grid_figure(result, "pgd")
   assert [axis.get_ylabel() for axis in grid.axes if axis.get_ylabel()][-1] == "plain, model 2"
-  (curve,) = figures.curves_figure(found).axes[0].lines
+  (curve,) = figures.curves_figure(result).axes[0].lines
   np.testing.assert_allclose(curve.get_ydata(), history["plain/train_accuracy"][1])
   nobody = [[network(0, False), network(1, False)], [judge]]
-  found = outcome.assemble(settings, data, groups_of, nobody, {}, Host())
-  summary = outcome.summarize(found)
+  result = outcome.assemble(settings, data, groups_of, nobody, {}, Host())
+  summary = outcome.summarize(result)
   assert summary["plain"] == {"diverged": [0, 1]}  # Its accuracies count nowhere either.
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxinv.attacks.inversion import INVERSIONS, STARTS, Inversion, for_resolution
+from jaxinv.attacks.recipes import INVERSIONS, STARTS, Inversion, for_resolution
 from jaxinv.errors import InputError
 from jaxinv.runs import files
 from launch.arms import refuse_twins

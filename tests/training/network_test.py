@@ -13,7 +13,12 @@ from jaxinv.models.convnets import ResNet
 from jaxinv.training import network
 from jaxinv.training.hyper import IN_SPAN
 from jaxinv.training.losses import LOSSES
-from jaxinv.training.network import Lesson, answer_all, make_trainer, make_victim, variables_of
+from jaxinv.training.network import (
+  TrainConfig,
+  all_outputs,
+  make_trainer,
+  variables_of,
+)
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.training.trainer import run
 from jaxinv.types import Data, Hyper, RobustHyper
@@ -33,11 +38,11 @@ def _data(num=24, train=16, seed=0):
   )
 
 
-def _trainer(norm="batch", optimizer="sgd", used=(), **lesson):
+def _trainer(norm="batch", optimizer="sgd", used=(), **config):
   # Two stages of one block, of few channels: quick to compile, and all there is to a network.
   model = ResNet(_SHAPE, 2, (1, 1), (4, 8), norm)
-  lesson = Lesson(**{"num_steps": 10, "batch_size": 8, **lesson})
-  return model, make_trainer(model, LOSSES["softmax"], OPTIMIZERS[optimizer], lesson, used)
+  config = TrainConfig(**{"num_steps": 10, "batch_size": 8, **config})
+  return model, make_trainer(model, LOSSES["softmax"], OPTIMIZERS[optimizer], config, used)
 
 
 def _hyper(rate=0.05, radius=0.0):
@@ -121,9 +126,9 @@ def test_what_is_shown_is_within_the_ball_about_the_images(name, norm):
   model, trainer = _trainer(adversary=name, adversary_steps=3)
   data = _data()
   state = trainer.init(jax.random.key(0), _hyper(), data)
-  lesson = Lesson(10, 8, adversary=name)
+  config = TrainConfig(10, 8, adversary=name)
   images, labels = data.inputs[:8], data.labels[:8]
-  shown = network._shown(model, lesson, state, images, labels, jnp.float32(0.2), jax.random.key(1))
+  shown = network._shown(model, config, state, images, labels, jnp.float32(0.2), jax.random.key(1))
   distance = jnp.linalg.norm(shown - images, norm, axis=1)
   assert float(distance.max()) <= 0.2 + 1e-5
   assert float(distance.min()) > 0.05
@@ -165,22 +170,6 @@ def test_a_whole_data_set_is_answered_as_its_parts_are(monkeypatch):
   data = _data()
   state = trainer.init(jax.random.key(0), _hyper(), data)
   monkeypatch.setattr(network, "_TOGETHER", 7)
-  said = answer_all(model, variables_of(state), data.inputs)
+  said = all_outputs(model, variables_of(state), data.inputs)
   for found, expected in zip(said, model.apply(variables_of(state), data.inputs), strict=True):
     np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("norm", ["batch", "group"])
-def test_a_victim_has_statistics_only_with_batch_normalisation(norm):
-  model, trainer = _trainer(norm)
-  data = _data()
-  state = trainer.init(jax.random.key(0), _hyper(), data)
-  victim = make_victim(model, variables_of(state))
-  losses = victim.loss(data.inputs[:4], data.labels[:4])
-  logits = model.apply(variables_of(state), data.inputs[:4]).logits
-  np.testing.assert_allclose(
-    losses, -jax.nn.log_softmax(logits)[jnp.arange(4), data.labels[:4]], atol=1e-5
-  )
-  assert (victim.statistics is None) == (norm == "group")
-  if victim.statistics:
-    assert float(victim.statistics(data.inputs)) > 0

@@ -7,43 +7,45 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxinv.experiments.networks import outcome
-from jaxinv.experiments.networks.findings import DeepFound, Inverted, Summary
+from jaxinv.experiments.networks.findings import Inverted, NetworksResult, Summary
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs import files
 from jaxinv.runs.tables import plain, write_metrics
 
 
-def write(out_dir: Path, found: DeepFound, paired: Mapping[str, Mapping[str, Interval]]) -> Summary:
+def write(
+  out_dir: Path, result: NetworksResult, paired: Mapping[str, Mapping[str, Interval]]
+) -> Summary:
   """Writes metrics.csv, summary.json, recovered/, weights/ and history.npz.
 
   Args:
     out_dir: the run's folder.
-    found: what came of the experiment.
-    paired: the last arm less the first; see `deep_outcome.compare`.
+    result: what came of the experiment.
+    paired: the last arm less the first; see `outcome.compare`.
 
   Returns:
     The summary of the arms, as it stands in summary.json.
   """
-  measures = outcome.table(found)
+  measures = outcome.table(result)
   write_metrics(out_dir, measures)
   history = {}
-  for name, arm in found.arms.items():
+  for name, arm in result.arms.items():
     saved = len(next(iter(arm.variables.values())))
-    images = {how: _of_first(saved, one, found.image_shape) for how, one in arm.inverted.items()}
+    images = {how: _of_first(saved, one, result.image_shape) for how, one in arm.inverted.items()}
     files.write_npz(out_dir / "recovered" / f"{name}.npz", images)
     files.write_npz(out_dir / "weights" / f"{name}.npz", arm.variables)
     history[f"{name}/step"] = arm.steps
     history |= {f"{name}/{curve}": values for curve, values in arm.history.items()}
-  files.write_npz(out_dir / "weights" / "verifier.npz", found.verifier_variables)
+  files.write_npz(out_dir / "weights" / "verifier.npz", result.verifier_variables)
   files.write_npz(out_dir / "history.npz", history)
-  summary = outcome.summarize(found)
+  summary = outcome.summarize(result)
   more = {
     "memorised": {
       name: {how: inverted.memorised for how, inverted in arm.inverted.items()}
-      for name, arm in found.arms.items()
+      for name, arm in result.arms.items()
     },
-    "verifier": found.verifier,
-    "controls": found.controls,
+    "verifier": result.verifier,
+    "controls": result.controls,
     "paired": paired,
   }
   files.write_json(out_dir / "summary.json", plain({**summary, **more}))

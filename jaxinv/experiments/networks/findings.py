@@ -6,7 +6,7 @@ Axes beside those of `types`: s seeds, k classes, r restarts, p values of an ima
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxinv.metrics.memorisation import Memorised
 
@@ -54,12 +54,13 @@ class Inverted(NamedTuple):
   neighbours: Neighbours
 
 
-class DeepArmFound(NamedTuple):
+class ArmResult(NamedTuple):
   """What came of one way of training.
 
   Attributes:
     adversary: who it was trained against; `none` for nobody.
     steps: when it was recorded.
+    healthy: which seeds did not diverge.
     history: `train_loss`, `train_accuracy`, `holdout_accuracy`, each [s, t].
     measures: of the models themselves: `train_loss`, `train_accuracy`, `holdout_accuracy`,
       `weight_movement`, `robust_accuracy`.
@@ -70,6 +71,7 @@ class DeepArmFound(NamedTuple):
 
   adversary: str
   steps: Int[np.ndarray, " t"]
+  healthy: Bool[np.ndarray, " s"]
   history: dict[str, Float[np.ndarray, "s t"]]
   measures: Measures
   inverted: dict[str, Inverted]
@@ -77,7 +79,7 @@ class DeepArmFound(NamedTuple):
   variables: dict[str, np.ndarray]
 
 
-class DeepFound(NamedTuple):
+class NetworksResult(NamedTuple):
   """What came of an experiment.
 
   Attributes:
@@ -94,7 +96,7 @@ class DeepFound(NamedTuple):
     test_inputs: images that nobody trains on; and their labels.
   """
 
-  arms: dict[str, DeepArmFound]
+  arms: dict[str, ArmResult]
   verifier: dict[str, float]
   verifier_adversary: str
   verifier_variables: dict[str, np.ndarray]

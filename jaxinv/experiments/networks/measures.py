@@ -1,6 +1,6 @@
-"""What ONE network is like, and what was recovered from it: every measure, and its controls."""
+"""Measures of ONE network and of the images recovered from it, and the controls of both."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -10,48 +10,48 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxinv.attacks import inversion
 from jaxinv.experiments.networks.findings import Neighbours
 from jaxinv.experiments.networks.recovery import ROBUST, attacker_key, starts, wanted
 from jaxinv.experiments.networks.settings import (
-  Attack,
-  DeepArm,
-  DeepSettings,
   KeepMasks,
+  NetworkArm,
+  NetworkSettings,
+  RobustnessTest,
   draw_masks,
   model_of,
 )
 from jaxinv.experiments.networks.training import TrainedNetwork, healthy
 from jaxinv.metrics import memorisation
-from jaxinv.models.convnets import Answer
-from jaxinv.training import network as deep
+from jaxinv.metrics.directions import diversity
+from jaxinv.models.convnets import Outputs
 from jaxinv.training.adversary import robust
+from jaxinv.training.network import all_outputs, logits_of
 from jaxinv.types import Params, PRNGKey, TrainTest
 
 
-class Bench(NamedTuple):
+class Judges(NamedTuple):
   """What all networks of an experiment are measured with.
 
   Attributes:
-    settings: what was asked.
+    settings: of the experiment.
     data: the images.
-    masks: who was trained on.
-    verifier: who checks what is recovered.
+    masks: which images each network is trained on.
+    verifier: the independent network that classifies recovered images.
   """
 
-  settings: DeepSettings
+  settings: NetworkSettings
   data: TrainTest
   masks: KeepMasks
   verifier: TrainedNetwork
 
-  def judge(self, inputs: Float[np.ndarray, "n p"]) -> Answer:
-    """What the verifier says of images."""
+  def judge(self, inputs: Float[np.ndarray, "n p"]) -> Outputs:
+    """The verifier's outputs for images."""
     model = model_of(self.settings, self.settings.verifier, self.data)
-    return _answers(model, self.verifier.variables, inputs)
+    return _outputs(model, self.verifier.variables, inputs)
 
 
-class Look(NamedTuple):
-  """What one inversion recovered from one network; see `deep_findings.Inverted`.
+class InversionMeasures(NamedTuple):
+  """Measures of what one inversion recovered from one network; see `findings.Inverted`.
 
   Attributes:
     images: in [0, 1].
@@ -68,126 +68,138 @@ class Look(NamedTuple):
   neighbours: Neighbours
 
 
-def make_bench(settings: DeepSettings, data: TrainTest, verifier: TrainedNetwork) -> Bench:
+def make_judges(settings: NetworkSettings, data: TrainTest, verifier: TrainedNetwork) -> Judges:
   """What all networks are measured with."""
-  return Bench(settings, data, draw_masks(settings, data.train.labels), verifier)
+  return Judges(settings, data, draw_masks(settings, data.train.labels), verifier)
 
 
 @partial(jax.jit, static_argnums=0)
-def _answers(model: nn.Module, variables: Params, inputs: Array) -> Answer:
-  return deep.answer_all(model, variables, inputs)
+def _outputs(model: nn.Module, variables: Params, inputs: Array) -> Outputs:
+  return all_outputs(model, variables, inputs)
 
 
-def controls(bench: Bench) -> dict[str, dict[str, float]]:
-  """What the verifier says of images that nothing was recovered into: starts, and test images."""
-  settings, data = bench.settings, bench.data
-  labels, found = np.asarray(wanted(settings, data)), {}
+def controls(judges: Judges) -> dict[str, dict[str, float]]:
+  """The verifier's verdict on images that nothing was recovered into: starts and test images."""
+  settings, data = judges.settings, judges.data
+  labels, result = np.asarray(wanted(settings, data)), {}
   for name in dict.fromkeys(recipe.start for recipe in settings.inversions.values()):
     recipe = next(r for r in settings.inversions.values() if r.start == name)
     keys = [attacker_key(settings, seed) for seed in range(settings.num_seeds)]
     images = np.concatenate([np.asarray(starts(settings, data, recipe, key)) for key in keys])
-    found[f"start: {name}"] = _verdict(bench.judge(images), np.tile(labels, settings.num_seeds))
-  found["test images"] = _verdict(bench.judge(data.test.inputs), data.test.labels)
-  return found
+    result[f"start: {name}"] = _verdict(judges.judge(images), np.tile(labels, settings.num_seeds))
+  result["test images"] = _verdict(judges.judge(data.test.inputs), data.test.labels)
+  return result
 
 
-def _verdict(said: Answer, labels: Int[np.ndarray, " i"]) -> dict[str, float]:
+def _verdict(outputs: Outputs, labels: Int[np.ndarray, " i"]) -> dict[str, float]:
   """Share of images taken for their class, and the mean probability of it."""
-  chances = np.asarray(jax.nn.softmax(said.logits))
+  chances = np.asarray(jax.nn.softmax(outputs.logits))
   return {
     "verifier_accuracy": float((chances.argmax(1) == labels).mean()),
     "verifier_confidence": float(chances[np.arange(len(labels)), labels].mean()),
   }
 
 
-def robust_accuracy(bench: Bench, arm: DeepArm, network: TrainedNetwork, seed: int) -> float:
+def robust_accuracy(judges: Judges, arm: NetworkArm, network: TrainedNetwork, seed: int) -> float:
   """Share of test images that withstand the attack of the settings; NaN where it diverged."""
   if not healthy(network):
     return float("nan")
-  settings, test = bench.settings, bench.data.test
-  chosen = slice(settings.attack.images or None)
+  settings, test = judges.settings, judges.data.test
+  chosen = slice(settings.robustness.images or None)
   key = jax.random.fold_in(attacker_key(settings, seed), ROBUST)
-  model = model_of(settings, arm, bench.data)
+  model = model_of(settings, arm, judges.data)
   how = (network.variables, test.inputs[chosen], test.labels[chosen], key)
-  return float(_robust(model, settings.attack, *how))
+  return float(_robust(model, settings.robustness, *how))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _robust(
-  model: nn.Module, attack: Attack, variables: Params, inputs: Array, labels: Array, key: PRNGKey
+  model: nn.Module,
+  test: RobustnessTest,
+  variables: Params,
+  inputs: Array,
+  labels: Array,
+  key: PRNGKey,
 ) -> Array:
-  how = (attack.name, inputs, labels, attack.radius, attack.steps, attack.restarts, key)
-  return robust(deep.logits_of(model, variables), *how).mean()
+  how = (test.name, inputs, labels, test.radius, test.steps, test.restarts, key)
+  return robust(logits_of(model, variables), *how).mean()
 
 
-def examine(
-  bench: Bench,
-  arm: DeepArm,
+def measure_inversions(
+  judges: Judges,
+  arm: NetworkArm,
   network: TrainedNetwork,
   seed: int,
   images: Mapping[str, Float[np.ndarray, "k r p"]],
-) -> dict[str, Look]:
-  """Looks at all that was recovered from one network.
+) -> dict[str, InversionMeasures]:
+  """Measures all that was recovered from one network.
 
   Args:
-    bench: what to measure with.
+    judges: what to measure with.
     arm: how the network was trained.
-    network: it.
+    network: the network.
     seed: its seed.
     images: what was recovered, by inversion.
 
   Returns:
-    A look at each inversion.
+    The measures of each inversion.
   """
-  model = model_of(bench.settings, arm, bench.data)
-  answer = partial(_answers, model, network.variables)
-  train, test = (np.asarray(answer(part.inputs).features) for part in bench.data)
+  model = model_of(judges.settings, arm, judges.data)
+  own = partial(_outputs, model, network.variables)
+  train, test = (np.asarray(own(part.inputs).features) for part in judges.data)
   return {
-    name: _look(bench, answer, seed, stacked, train, test) for name, stacked in images.items()
+    name: _measure(judges, own, seed, stacked, train, test) for name, stacked in images.items()
   }
 
 
-def _look(
-  bench: Bench,
-  answer,
+def _measure(
+  judges: Judges,
+  own: Callable[[Float[np.ndarray, "n p"]], Outputs],
   seed: int,
   images: Float[np.ndarray, "k r p"],
   train: Float[np.ndarray, "n d"],
   test: Float[np.ndarray, "o d"],
-) -> Look:
-  """A look by a network's own answers; `train` and `test` are its features of the real images."""
-  data, kept = bench.data, bench.masks.kept[seed]
+) -> InversionMeasures:
+  """By a network's `own` outputs; `train` and `test` are its features of the real images."""
   classes, restarts, _ = images.shape
-  labels = np.asarray(wanted(bench.settings, data))
+  labels = np.asarray(wanted(judges.settings, judges.data))
   flat = images.reshape(len(labels), -1)
-  own, seen = answer(flat), bench.judge(flat)
-  features = np.asarray(own.features)
-  similarity = {
-    "features": memorisation.cosine(features, train),
-    "pixels": memorisation.pixel_similarity(flat, data.train.inputs),
-  }
-  # Only candidates can say anything of memory, and similarities of all networks are kept.
-  drawn = np.flatnonzero(bench.masks.candidate)
-  among = (data.train.labels[drawn], np.ones(len(drawn), bool), kept[drawn])
-  cases = {
-    how: memorisation.Case(values[:, drawn], labels, *among) for how, values in similarity.items()
-  }
-  spread = inversion.diversity(seen.features, jnp.asarray(labels), classes)
-  measures = _verdict(seen, labels)
-  measures["own_accuracy"] = float((np.asarray(own.logits).argmax(1) == labels).mean())
-  measures["diversity"] = float(np.asarray(spread).mean())
-  for how, case in cases.items():
-    measures[f"nearer_{how}"] = float(memorisation.compare_members(*case).nearer.mean())
-  right = np.asarray(seen.logits).argmax(1) == labels
-  return Look(
+  outputs, verdicts = own(flat), judges.judge(flat)
+  features, kept = np.asarray(outputs.features), judges.masks.kept[seed]
+  trained, held_out = memorisation.cosine(features, train), memorisation.cosine(features, test)
+  pixels = memorisation.pixel_similarity(flat, judges.data.train.inputs)
+  cases = _cases(judges, {"features": trained, "pixels": pixels}, labels, kept)
+  nearer = {name: memorisation.compare_members(*case).nearer.mean() for name, case in cases.items()}
+  spread = diversity(verdicts.features, jnp.asarray(labels), classes)
+  right = np.asarray(verdicts.logits).argmax(1) == labels
+  return InversionMeasures(
     images=images,
-    measures=measures,
+    measures={
+      **_verdict(verdicts, labels),
+      "own_accuracy": float((np.asarray(outputs.logits).argmax(1) == labels).mean()),
+      "diversity": float(np.asarray(spread).mean()),
+      **{f"nearer_{name}": float(share) for name, share in nearer.items()},
+    },
     by_class=right.reshape(classes, restarts).mean(1),
     cases=cases,
-    neighbours=_neighbours(
-      similarity["features"], kept, memorisation.cosine(features, test), restarts
-    ),
+    neighbours=_neighbours(trained, kept, held_out, restarts),
   )
+
+
+def _cases(
+  judges: Judges,
+  similarities: Mapping[str, Float[np.ndarray, "i n"]],
+  labels: Int[np.ndarray, " i"],
+  kept: Bool[np.ndarray, " n"],
+) -> dict[str, memorisation.Case]:
+  """What the test of memory needs. Of candidates only: no other image can say anything of memory,
+  and the similarities of all networks are kept."""
+  drawn = np.flatnonzero(judges.masks.candidate)
+  among = (judges.data.train.labels[drawn], np.ones(len(drawn), bool), kept[drawn])
+  return {
+    name: memorisation.Case(values[:, drawn], labels, *among)
+    for name, values in similarities.items()
+  }
 
 
 def _neighbours(

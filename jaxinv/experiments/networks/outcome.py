@@ -7,23 +7,23 @@ from jaxtyping import Float
 
 from jaxinv.ensemble.groups import Host, Stopped
 from jaxinv.experiments.networks.findings import (
-  DeepArmFound,
-  DeepFound,
+  ArmResult,
   Inverted,
   Neighbours,
+  NetworksResult,
   Summary,
 )
 from jaxinv.experiments.networks.measures import (
-  Bench,
-  Look,
+  InversionMeasures,
+  Judges,
   controls,
-  examine,
-  make_bench,
+  make_judges,
+  measure_inversions,
   robust_accuracy,
 )
 from jaxinv.experiments.networks.recovery import Recovered, attacker_key, starts
-from jaxinv.experiments.networks.settings import DeepArm, DeepSettings
-from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork, healthy
+from jaxinv.experiments.networks.settings import NetworkArm, NetworkSettings
+from jaxinv.experiments.networks.training import NetworkGroup, TrainedNetwork, healthy
 from jaxinv.experiments.outcome import CURVES, summarize_arm
 from jaxinv.metrics import memorisation, stats
 from jaxinv.metrics.stats import Interval
@@ -35,13 +35,13 @@ _DEALS = 1999
 
 
 def assemble(
-  settings: DeepSettings,
+  settings: NetworkSettings,
   data: TrainTest,
-  groups: Sequence[DeepGroup],
+  groups: Sequence[NetworkGroup],
   trained: Sequence[list[TrainedNetwork]],
   recovered: Recovered,
   host: Host,
-) -> DeepFound:
+) -> NetworksResult:
   """Measures all networks and all that was recovered from them.
 
   Args:
@@ -59,19 +59,19 @@ def assemble(
     Stopped: the host asked for it.
   """
   verifier = trained[-1][0]
-  bench = make_bench(settings, data, verifier)
+  judges = make_judges(settings, data, verifier)
   networks: dict[str, list[TrainedNetwork]] = {arm.name: [] for arm in settings.arms}
   for group, members in zip(groups[:-1], trained[:-1], strict=True):
     networks[group.arm.name].extend(members)
-  return DeepFound(
+  return NetworksResult(
     arms={
-      arm.name: _assemble_arm(bench, arm, networks[arm.name], recovered, host)
+      arm.name: _assemble_arm(judges, arm, networks[arm.name], recovered, host)
       for arm in settings.arms
     },
     verifier={name: float(verifier.history[name][-1]) for name in CURVES[1:]},
     verifier_adversary=settings.verifier.adversary,
     verifier_variables=flatten(verifier.variables),
-    controls=controls(bench),
+    controls=controls(judges),
     starts=_first_starts(settings, data),
     names=data.train.names,
     image_shape=data.train.image_shape,
@@ -82,7 +82,7 @@ def assemble(
   )
 
 
-def _first_starts(settings: DeepSettings, data: TrainTest) -> dict[str, np.ndarray]:
+def _first_starts(settings: NetworkSettings, data: TrainTest) -> dict[str, np.ndarray]:
   """Of each inversion where the first image of each class began, for the first seed."""
   key = attacker_key(settings, 0)
   return {
@@ -92,35 +92,36 @@ def _first_starts(settings: DeepSettings, data: TrainTest) -> dict[str, np.ndarr
 
 
 def _assemble_arm(
-  bench: Bench,
-  arm: DeepArm,
+  judges: Judges,
+  arm: NetworkArm,
   networks: Sequence[TrainedNetwork],
   recovered: Recovered,
   host: Host,
-) -> DeepArmFound:
-  settings = bench.settings
+) -> ArmResult:
+  settings = judges.settings
+  sound = np.array([healthy(network) for network in networks])
   history = {name: np.stack([network.history[name] for network in networks]) for name in CURVES}
-  whole = np.array([healthy(network) for network in networks])
-  measures = {name: np.where(whole, values[:, -1], np.nan) for name, values in history.items()}
-  movement = np.array([network.weight_movement for network in networks])
-  measures["weight_movement"] = np.where(whole, movement, np.nan)
-  robust, looks = [], []
+  own = {name: values[:, -1] for name, values in history.items()}
+  own["weight_movement"] = np.array([network.weight_movement for network in networks])
+  robust, measured = [], []
   for seed, network in enumerate(networks):
     if host.stop():
       raise Stopped(f"stopped before measuring {arm.name}, seed {seed}")
     host.advanced(f"measuring {arm.name}, seed {seed}", 0)
-    robust.append(robust_accuracy(bench, arm, network, seed))
+    robust.append(robust_accuracy(judges, arm, network, seed))
     images = recovered.get((arm.name, seed), {})
-    looks.append(examine(bench, arm, network, seed, images) if images else {})
-  measures["robust_accuracy"] = np.array(robust)
+    measured.append(measure_inversions(judges, arm, network, seed, images) if images else {})
+  own["robust_accuracy"] = np.array(robust)
   flat = [flatten(network.variables) for network in networks[: settings.save_seeds]]
-  return DeepArmFound(
+  return ArmResult(
     adversary=arm.adversary,
     steps=networks[0].steps,
+    healthy=sound,
     history=history,
-    measures=measures,
+    measures={name: np.where(sound, values, np.nan) for name, values in own.items()},
     inverted={
-      name: _pool(bench, [look.get(name) for look in looks]) for name in settings.inversions
+      name: _pool(judges, [of_seed.get(name) for of_seed in measured])
+      for name in settings.inversions
     },
     kernels=_kernels(networks),
     variables={name: np.stack([one[name] for one in flat]) for name in flat[0]},
@@ -133,38 +134,39 @@ def _kernels(networks: Sequence[TrainedNetwork]) -> Float[np.ndarray, "kh kw c u
   return shown["params"]["Conv_0"]["kernel"]
 
 
-def _pool(bench: Bench, looks: Sequence[Look | None]) -> Inverted:
-  """One inversion's looks at all seeds, put together; a seed that diverged has NaN."""
-  seeds = np.array([seed for seed, look in enumerate(looks) if look is not None], int)
-  there = [look for look in looks if look is not None]
+def _pool(judges: Judges, measured: Sequence[InversionMeasures | None]) -> Inverted:
+  """One inversion's measures of all seeds, put together; a seed that diverged has NaN."""
+  there = {seed: one for seed, one in enumerate(measured) if one is not None}
   if not there:
-    return _nothing(bench, len(looks))
-  names, unknown = there[0].measures, np.full_like(there[0].by_class, np.nan)
+    return _nothing(judges, len(measured))
+  first, saved = next(iter(there.values())), list(there)[: judges.settings.save_seeds]
+  unknown = np.full_like(first.by_class, np.nan)
   # Seeds 2 j and 2 j + 1 keep complementary halves: one order of the candidates is dealt to all.
   memorised = {
-    how: memorisation.pooled_test(
-      [look.cases[how] for look in there],
-      np.random.default_rng(bench.settings.root_seed),
+    kind: memorisation.pooled_test(
+      [one.cases[kind] for one in there.values()],
+      np.random.default_rng(judges.settings.root_seed),
       num=_DEALS,
       together=True,
     )
-    for how in there[0].cases
+    for kind in first.cases
   }
   return Inverted(
-    images=np.stack([look.images for look in there][: bench.settings.save_seeds]),
-    seeds=seeds[: bench.settings.save_seeds],
+    images=np.stack([there[seed].images for seed in saved]),
+    seeds=np.array(saved),
     measures={
-      name: np.array([look.measures[name] if look else np.nan for look in looks]) for name in names
+      name: np.array([one.measures[name] if one else np.nan for one in measured])
+      for name in first.measures
     },
-    by_class=np.stack([look.by_class if look else unknown for look in looks]),
+    by_class=np.stack([one.by_class if one else unknown for one in measured]),
     memorised=memorised,
-    neighbours=there[0].neighbours,
+    neighbours=first.neighbours,
   )
 
 
-def _nothing(bench: Bench, seeds: int) -> Inverted:
+def _nothing(judges: Judges, seeds: int) -> Inverted:
   """What is known of an inversion where every network diverged."""
-  train, restarts = bench.data.train, bench.settings.restarts
+  train, restarts = judges.data.train, judges.settings.restarts
   unknown = memorisation.Memorised(float("nan"), float("nan"), 1.0, 1.0)
   nobody = (np.full((train.num_classes, restarts), x) for x in (-1, np.nan, -1, np.nan))
   return Inverted(
@@ -177,26 +179,26 @@ def _nothing(bench: Bench, seeds: int) -> Inverted:
   )
 
 
-def table(found: DeepFound) -> dict[str, Mapping[str, dict[str, Float[np.ndarray, " s"]]]]:
+def table(result: NetworksResult) -> dict[str, Mapping[str, dict[str, Float[np.ndarray, " s"]]]]:
   """All measures, {arm: {attack: {metric: [s]}}}; `model` is the attack for the model's own."""
   return {
     name: {"model": arm.measures}
     | {how: inverted.measures for how, inverted in arm.inverted.items()}
-    for name, arm in found.arms.items()
+    for name, arm in result.arms.items()
   }
 
 
-def summarize(found: DeepFound) -> Summary:
+def summarize(result: NetworksResult) -> Summary:
   """Means over the seeds that did not diverge, with 95 % bootstrap intervals; see `outcome`."""
   return {
-    name: summarize_arm(measures, np.isfinite(measures["model"]["robust_accuracy"]))
-    for name, measures in table(found).items()
+    name: summarize_arm(measures, result.arms[name].healthy)
+    for name, measures in table(result).items()
   }
 
 
-def compare(found: DeepFound) -> dict[str, dict[str, Interval]]:
+def compare(result: NetworksResult) -> dict[str, dict[str, Interval]]:
   """The last arm less the first, paired by seed, by inversion and metric; empty for one arm."""
-  arms = list(found.arms.values())
+  arms = list(result.arms.values())
   if len(arms) < 2:
     return {}
   first, last = arms[0].inverted, arms[-1].inverted

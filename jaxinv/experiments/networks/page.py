@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from jaxinv.experiments.networks import figures
 from jaxinv.experiments.networks import words as story_of
-from jaxinv.experiments.networks.words import Story
+from jaxinv.experiments.networks.words import PageData
 from jaxinv.runs.figures import save
 from jaxinv.runs.page import Picture, Section, run_section, write_report
 
-__all__ = ["Story", "write_page"]
+__all__ = ["PageData", "write_page"]
 
 _TITLE = "Robust or private: networks inverted"
 _CIFAR = (
@@ -49,7 +49,7 @@ def _picture(folder: Path, name: str, figure: Figure, caption: str) -> Picture:
   return Picture(save(figure, folder / f"{name}.png"), caption)
 
 
-def write_page(out_dir: Path, story: Story) -> Path:
+def write_page(out_dir: Path, story: PageData) -> Path:
   """Draws the figures into `out_dir/figures` and writes `out_dir/report.html`.
 
   Args:
@@ -61,7 +61,7 @@ def write_page(out_dir: Path, story: Story) -> Path:
   """
   living, picture = story_of.with_survivors(story), partial(_picture, out_dir / "figures")
   sections = []
-  if living.found.arms:
+  if living.result.arms:
     sections = [
       _grids(living, picture),
       _recognition(living, picture),
@@ -78,24 +78,24 @@ def write_page(out_dir: Path, story: Story) -> Path:
   )
 
 
-def _grids(story: Story, picture: _Album) -> Section:
-  found = story.found
-  inversion = figures.inversions(found)[0]
-  bird = found.names.index("bird") if "bird" in found.names else 0
+def _grids(story: PageData, picture: _Album) -> Section:
+  result = story.result
+  inversion = figures.inversions(result)[0]
+  bird = result.names.index("bird") if "bird" in result.names else 0
   caption = f"Recovered by {inversion}, one image a class."
-  several = f"Several restarts of {inversion}: {found.names[bird]}."
+  several = f"Several restarts of {inversion}: {result.names[bird]}."
   pictures = [
-    picture("grid", figures.grid_figure(found, inversion), caption),
-    picture("restarts", figures.restarts_figure(found, inversion, bird), several),
+    picture("grid", figures.grid_figure(result, inversion), caption),
+    picture("restarts", figures.restarts_figure(result, inversion, bird), several),
   ]
   return Section("What each network takes for a class", [_GRID], pictures)
 
 
-def _recognition(story: Story, picture: _Album) -> Section:
-  figure = figures.recognition_figure(story.found, story.summary)
+def _recognition(story: PageData, picture: _Album) -> Section:
+  figure = figures.recognition_figure(story.result, story.summary)
   paired = [story_of.paired_table(story)] if story.paired else []
   tables = [story_of.recognition_table(story), *paired]
-  tables += [story_of.class_table(story.found), story_of.control_table(story.found)]
+  tables += [story_of.class_table(story.result), story_of.control_table(story.result)]
   return Section(
     "Does somebody else recognise it?",
     [*story_of.recognised(story), _CONTROLS],
@@ -104,46 +104,46 @@ def _recognition(story: Story, picture: _Album) -> Section:
   )
 
 
-def _memory(story: Story, picture: _Album) -> Section:
-  found = story.found
-  arm, inversion = list(found.arms)[-1], figures.inversions(found)[0]
+def _memory(story: PageData, picture: _Album) -> Section:
+  result = story.result
+  arm, inversion = list(result.arms)[-1], figures.inversions(result)[0]
   candidates = "Candidates: images of which each network was trained on a random half."
   cosines = f"{arm}, first network, {inversion}: below each real image the cosine of last features."
   pictures = [
-    picture("memorisation", figures.memorisation_figure(found, story.summary), candidates),
-    picture("neighbours", figures.neighbours_figure(found, arm, inversion), cosines),
+    picture("memorisation", figures.memorisation_figure(result, story.summary), candidates),
+    picture("neighbours", figures.neighbours_figure(result, arm, inversion), cosines),
   ]
-  return Section("Is it memory?", [_MEMORY], pictures, [story_of.memory_table(found)])
+  return Section("Is it memory?", [_MEMORY], pictures, [story_of.memory_table(result)])
 
 
-def _networks(story: Story, picture: _Album) -> Section:
-  curves = picture("curves", figures.curves_figure(story.found), "Accuracy in training.")
+def _networks(story: PageData, picture: _Album) -> Section:
+  curves = picture("curves", figures.curves_figure(story.result), "Accuracy in training.")
   text = [_ROBUST.format(attack=story.attack)]
   return Section("The networks", text, [curves], [story_of.model_table(story)])
 
 
-def _kernels(story: Story, picture: _Album) -> Section:
-  figure = figures.kernels_figure(story.found)
+def _kernels(story: PageData, picture: _Album) -> Section:
+  figure = figures.kernels_figure(story.result)
   return Section(
     "Reshaped weights no longer show anything",
-    story_of.kernel_text(story.found),
+    story_of.kernel_text(story.result),
     [picture("kernels", figure, "Kernels of the first layer, each in its own range.")],
   )
 
 
-def _everything(story: Story, picture: _Album) -> Section:
+def _everything(story: PageData, picture: _Album) -> Section:
   """The other inversions' grids, and the other arms' nearest images: only for who asks."""
-  found, pictures = story.found, []
-  first, *others = figures.inversions(found)
+  result, pictures = story.result, []
+  first, *others = figures.inversions(result)
   for how in others:
-    grid = figures.grid_figure(found, how)
+    grid = figures.grid_figure(result, how)
     pictures.append(picture(f"grid-{how}", grid, f"Recovered by {how}, one image a class."))
-  for arm in list(found.arms)[:-1]:
-    near = figures.neighbours_figure(found, arm, first)
+  for arm in list(result.arms)[:-1]:
+    near = figures.neighbours_figure(result, arm, first)
     pictures.append(picture(f"neighbours-{arm}", near, f"{arm}, first network, {first}."))
   return Section("All other recovered images", pictures=pictures, folded=True)
 
 
-def _run(story: Story) -> Section:
+def _run(story: PageData) -> Section:
   credit = [_CIFAR] if story.config["flags"].get("dataset") == "cifar10" else []
   return run_section(story.command, story.config, credit)

@@ -11,15 +11,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float, Int
 
 from jaxinv.attacks import inversion
-from jaxinv.attacks.inversion import Inversion
+from jaxinv.attacks.inversion import Victim
+from jaxinv.attacks.recipes import Inversion
 from jaxinv.ensemble.groups import Host, Stopped, load_whole, save_whole
 from jaxinv.ensemble.seeds import seed_keys
-from jaxinv.experiments.networks.settings import DeepArm, DeepSettings, model_of
-from jaxinv.experiments.networks.training import DeepGroup, TrainedNetwork, healthy
-from jaxinv.training import network as deep
+from jaxinv.experiments.networks.settings import NetworkArm, NetworkSettings, model_of
+from jaxinv.experiments.networks.training import NetworkGroup, TrainedNetwork, healthy
 from jaxinv.types import Params, PRNGKey, TrainTest
 
 # Labels of the streams drawn from the key of a seed's attacker.
@@ -31,9 +32,9 @@ Recovered = dict[tuple[str, int], dict[str, np.ndarray]]
 
 
 def recover_all(
-  settings: DeepSettings,
+  settings: NetworkSettings,
   data: TrainTest,
-  groups: Sequence[DeepGroup],
+  groups: Sequence[NetworkGroup],
   trained: Sequence[list[TrainedNetwork]],
   store: Path | None,
   host: Host,
@@ -54,7 +55,7 @@ def recover_all(
   Raises:
     Stopped: the host asked for it.
   """
-  found: Recovered = {}
+  result: Recovered = {}
   for group, networks in zip(groups, trained, strict=True):
     if group.is_verifier:
       continue
@@ -63,21 +64,21 @@ def recover_all(
         # Networks of groups of another width differ in last bits. No arm's name begins so.
         name = f"_recovered-{group.arm.name}-{seed:05d}-of-{group.width}.npz"
         path = store / name if store else None
-        found[group.arm.name, seed] = _kept(settings, data, group.arm, network, seed, path, host)
+        result[group.arm.name, seed] = _kept(settings, data, group.arm, network, seed, path, host)
       else:
         host.advanced(f"{group.arm.name}, seed {seed}: diverged", num_steps(settings))
-  return found
+  return result
 
 
-def num_steps(settings: DeepSettings) -> int:
+def num_steps(settings: NetworkSettings) -> int:
   """Steps of all inversions of one network."""
   return sum(recipe.steps * len(recipe.scales) for recipe in settings.inversions.values())
 
 
 def _kept(
-  settings: DeepSettings,
+  settings: NetworkSettings,
   data: TrainTest,
-  arm: DeepArm,
+  arm: NetworkArm,
   network: TrainedNetwork,
   seed: int,
   path: Path | None,
@@ -95,9 +96,9 @@ def _kept(
 
 
 def _recover(
-  settings: DeepSettings,
+  settings: NetworkSettings,
   data: TrainTest,
-  arm: DeepArm,
+  arm: NetworkArm,
   network: TrainedNetwork,
   seed: int,
   host: Host,
@@ -131,22 +132,44 @@ def _in_parts(begin: Array, labels: Array) -> list[tuple[Array, Array]]:
 def _invert(
   model: nn.Module, recipe: Inversion, variables: Params, begin: Array, labels: Array, key: PRNGKey
 ) -> Array:
-  victim = deep.make_victim(model, variables)
+  victim = make_victim(model, variables)
   return inversion.invert(victim, recipe, begin, labels, model.image_shape, key)[0]
 
 
-def attacker_key(settings: DeepSettings, seed: int) -> PRNGKey:
+def make_victim(model: nn.Module, variables: Params) -> Victim:
+  """A network as `inversion` attacks it: cross-entropy, and its statistics where it has them.
+
+  Args:
+    model: the network.
+    variables: its parameters and running statistics.
+
+  Returns:
+    The victim.
+  """
+
+  def loss(images, labels):
+    logits = model.apply(variables, images).logits
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+  def statistics(images):
+    _, sown = model.apply(variables, images, mutable=["distance"])
+    return sum(jax.tree.leaves(sown), jnp.zeros(()))
+
+  return Victim(loss, statistics if "batch_stats" in variables else None)
+
+
+def attacker_key(settings: NetworkSettings, seed: int) -> PRNGKey:
   """The randomness of whoever inverts a seed's models; arms share it."""
   return seed_keys(settings.root_seed, [seed])[0]
 
 
-def wanted(settings: DeepSettings, data: TrainTest) -> Int[Array, " i"]:
+def wanted(settings: NetworkSettings, data: TrainTest) -> Int[Array, " i"]:
   """The class that each recovered image is to be of: all restarts of one class in a row."""
   return jnp.repeat(jnp.arange(data.train.num_classes), settings.restarts)
 
 
 def starts(
-  settings: DeepSettings, data: TrainTest, recipe: Inversion, key: PRNGKey
+  settings: NetworkSettings, data: TrainTest, recipe: Inversion, key: PRNGKey
 ) -> Float[Array, "i p"]:
   """Where an inversion of all classes and restarts begins."""
   mean = jnp.asarray(data.train.inputs.mean(0))

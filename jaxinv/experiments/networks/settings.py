@@ -7,20 +7,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from jaxinv.attacks import inversion
-from jaxinv.attacks.inversion import Inversion
-from jaxinv.errors import InputError, named
+from jaxinv.attacks import recipes
+from jaxinv.attacks.recipes import Inversion
+from jaxinv.errors import InputError, choose, named
 from jaxinv.experiments.settings import check_names
 from jaxinv.models.convnets import make_convnet
 from jaxinv.training import adversary
-from jaxinv.training.network import Lesson
+from jaxinv.training.network import TrainConfig
 from jaxinv.training.optimizers import OPTIMIZERS, SCHEDULES
 from jaxinv.types import Hyper, RobustHyper, TrainTest
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-class DeepArm(NamedTuple):
+class NetworkArm(NamedTuple):
   """One way of training a network, all else equal.
 
   Attributes:
@@ -46,7 +46,7 @@ class DeepArm(NamedTuple):
   hyper: RobustHyper = RobustHyper(Hyper(learning_rate=0.003, weight_decay=0.01))
 
 
-class Attack(NamedTuple):
+class RobustnessTest(NamedTuple):
   """By which attack robust accuracy is measured, for all arms the same.
 
   Attributes:
@@ -64,11 +64,8 @@ class Attack(NamedTuple):
   images: int = 256
 
 
-_ATTACK = Attack()
-
-
 @dataclass(frozen=True)
-class DeepSettings:
+class NetworkSettings:
   """All that decides an experiment's numbers, but for its data set.
 
   Attributes:
@@ -84,15 +81,15 @@ class DeepSettings:
     shift: pixels by which they are shifted at random, at the most.
     inversions: recipes by name.
     restarts: images recovered of each class by each.
-    attack: how robust accuracy is measured.
+    robustness: how robust accuracy is measured.
     dtype: of the networks' computation, a name in `DTYPES`.
     width: models trained together as one group; 0 for one on each device.
     save_seeds: of how many seeds images and weights are kept.
     record_every: epochs from one record to the next.
   """
 
-  arms: tuple[DeepArm, ...]
-  verifier: DeepArm
+  arms: tuple[NetworkArm, ...]
+  verifier: NetworkArm
   inversions: dict[str, Inversion]
   num_seeds: int = 4
   root_seed: int = 0
@@ -102,23 +99,23 @@ class DeepSettings:
   flip: bool = True
   shift: int = 2
   restarts: int = 4
-  attack: Attack = _ATTACK
+  robustness: RobustnessTest = RobustnessTest()  # noqa: RUF009, as nobody changes it.
   dtype: str = "float32"
   width: int = 0
   save_seeds: int = 4
   record_every: int = 3
 
 
-def model_of(settings: DeepSettings, arm: DeepArm, data: TrainTest) -> nn.Module:
+def model_of(settings: NetworkSettings, arm: NetworkArm, data: TrainTest) -> nn.Module:
   """The network of an arm, for a data set."""
   shape, classes = data.train.image_shape, data.train.num_classes
   dtype = DTYPES[settings.dtype]
   return make_convnet(arm.model, shape, classes, arm.width_factor, arm.norm, dtype)
 
 
-def lesson_of(settings: DeepSettings, arm: DeepArm, num_train: int) -> Lesson:
+def train_config(settings: NetworkSettings, arm: NetworkArm, num_train: int) -> TrainConfig:
   """All that is static of how an arm is trained on so many images."""
-  return Lesson(
+  return TrainConfig(
     num_steps=settings.epochs * (num_train // settings.batch_size),
     batch_size=settings.batch_size,
     schedule=arm.schedule,
@@ -129,21 +126,20 @@ def lesson_of(settings: DeepSettings, arm: DeepArm, num_train: int) -> Lesson:
   )
 
 
-def check(settings: DeepSettings, data: TrainTest) -> None:
+def check(settings: NetworkSettings, data: TrainTest) -> None:
   """Raises InputError, with what to do, unless the settings make sense for the data set."""
   check_names([arm.name for arm in settings.arms])
   networks = {f"arm '{arm.name}'": arm for arm in settings.arms}
   for who, arm in (networks | {"the verifier": settings.verifier}).items():
     with named(who):
       for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-        if getattr(arm, what) not in known:
-          raise InputError(f"unknown {what} '{getattr(arm, what)}': choose from {', '.join(known)}")
+        choose(what, getattr(arm, what), known)
       adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
       model_of(settings, arm, data)
   with named("the attack"):
-    adversary.check(settings.attack.name, settings.attack.radius, settings.attack.steps)
+    adversary.check(settings.robustness.name, settings.robustness.radius, settings.robustness.steps)
   for recipe in settings.inversions.values():
-    inversion.check(recipe, data.train.image_shape)
+    recipes.check(recipe, data.train.image_shape)
   if not settings.inversions:
     raise InputError("no inversion is given: name one or more with --inversion")
   if not 0 <= settings.candidates <= 1:
@@ -179,7 +175,7 @@ class KeepMasks(NamedTuple):
   kept: np.ndarray
 
 
-def draw_masks(settings: DeepSettings, labels: np.ndarray) -> KeepMasks:
+def draw_masks(settings: NetworkSettings, labels: np.ndarray) -> KeepMasks:
   """Draws which training images each seed keeps: all but half of the candidates of each class.
 
   Seeds 2 j and 2 j + 1 keep complementary halves, so that of an even number of seeds exactly half

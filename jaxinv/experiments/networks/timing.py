@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.ensemble import timing
-from jaxinv.experiments.networks.settings import DeepArm, DeepSettings
+from jaxinv.experiments.networks.settings import NetworkArm, NetworkSettings
 from jaxinv.experiments.networks.training import network_program, on_device, plan, ready
 from jaxinv.types import TrainTest
 
@@ -18,9 +18,9 @@ _SHORT, _LONG, _REPEATS = 1, 6, 3
 
 
 def seconds_a_step(
-  settings: DeepSettings,
+  settings: NetworkSettings,
   data: TrainTest,
-  arm: DeepArm,
+  arm: NetworkArm,
   widths: Sequence[int],
   done: Callable[[Any], None] = lambda name: None,
 ) -> dict[int, float]:
@@ -48,7 +48,7 @@ def seconds_a_step(
   }
 
 
-def _chunks(settings: DeepSettings, data: TrainTest) -> Callable[[int], Callable[[], Any]]:
+def _chunks(settings: NetworkSettings, data: TrainTest) -> Callable[[int], Callable[[], Any]]:
   """From a number of steps to a call that trains the first group for so many more."""
   group = plan(settings, data)[0]
   program = network_program(settings, data, group.arm, group.train.shape[1])

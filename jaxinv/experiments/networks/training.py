@@ -24,16 +24,16 @@ from jaxinv.ensemble.program import (
 )
 from jaxinv.errors import InputError
 from jaxinv.experiments.networks.settings import (
-  DeepArm,
-  DeepSettings,
+  NetworkArm,
+  NetworkSettings,
   draw_masks,
-  lesson_of,
   model_of,
+  train_config,
 )
 from jaxinv.models.params import weight_movement
-from jaxinv.training import network as deep
 from jaxinv.training.hyper import used
 from jaxinv.training.losses import LOSSES
+from jaxinv.training.network import make_trainer, variables_of
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.types import Data, Params, RobustHyper, TrainTest
 
@@ -64,7 +64,7 @@ def healthy(network: TrainedNetwork) -> bool:
   return bool(network.history["finite"].all())
 
 
-class DeepGroup(NamedTuple):
+class NetworkGroup(NamedTuple):
   """Networks of one arm that are trained together.
 
   Attributes:
@@ -76,7 +76,7 @@ class DeepGroup(NamedTuple):
   """
 
   name: str
-  arm: DeepArm
+  arm: NetworkArm
   seeds: tuple[int, ...]
   train: np.ndarray
   width: int
@@ -87,7 +87,7 @@ class DeepGroup(NamedTuple):
     return self.seeds == (_VERIFIER_SEED,)
 
 
-def plan(settings: DeepSettings, data: TrainTest, processes: int = 1) -> list[DeepGroup]:
+def plan(settings: NetworkSettings, data: TrainTest, processes: int = 1) -> list[NetworkGroup]:
   """Divides the runs of each arm into groups of one width; the verifier is the last group.
 
   Args:
@@ -106,26 +106,26 @@ def plan(settings: DeepSettings, data: TrainTest, processes: int = 1) -> list[De
     for members in mapping.divide(settings.num_seeds, width):
       train = np.stack([np.flatnonzero(masks.kept[seed]) for seed in members])
       name = f"{arm.name}-{members[0]:05d}-of-{width}"
-      groups.append(DeepGroup(name, arm, tuple(members), train, width))
+      groups.append(NetworkGroup(name, arm, tuple(members), train, width))
   everything = np.arange(len(data.train.labels))[None]
-  return [*groups, DeepGroup("verifier.0", settings.verifier, (_VERIFIER_SEED,), everything, 1)]
+  return [*groups, NetworkGroup("verifier.0", settings.verifier, (_VERIFIER_SEED,), everything, 1)]
 
 
-def width_of(settings: DeepSettings, processes: int = 1) -> int:
+def width_of(settings: NetworkSettings, processes: int = 1) -> int:
   """Networks of a group; see `plan`."""
   most = -(-settings.num_seeds // processes)
   return min(settings.width or len(jax.local_devices()), most)
 
 
-def num_steps(settings: DeepSettings, group: DeepGroup) -> int:
+def num_steps(settings: NetworkSettings, group: NetworkGroup) -> int:
   """Steps of each network of a group."""
-  return lesson_of(settings, group.arm, group.train.shape[1]).num_steps
+  return train_config(settings, group.arm, group.train.shape[1]).num_steps
 
 
 def train_groups(
-  settings: DeepSettings,
+  settings: NetworkSettings,
   data: TrainTest,
-  groups: Sequence[DeepGroup],
+  groups: Sequence[NetworkGroup],
   store: Path | None,
   host: Host,
 ) -> list[list[TrainedNetwork]]:
@@ -169,14 +169,14 @@ def on_device(data: TrainTest) -> Data:
 
 
 def network_program(
-  settings: DeepSettings, data: TrainTest, arm: DeepArm, num_train: int
+  settings: NetworkSettings, data: TrainTest, arm: NetworkArm, num_train: int
 ) -> Program:
   """The program that trains an arm's networks on so many images each."""
-  trainer = deep.make_trainer(
+  trainer = make_trainer(
     model_of(settings, arm, data),
     LOSSES["softmax"],
     OPTIMIZERS[arm.optimizer],
-    lesson_of(settings, arm, num_train),
+    train_config(settings, arm, num_train),
     used(arm.hyper.base),
   )
   # Mapped, the convolutions of several models become one grouped convolution, which on CPUs is far
@@ -186,7 +186,10 @@ def network_program(
 
 
 def _task(
-  settings: DeepSettings, make: Callable[[DeepArm, int], Program], group: DeepGroup, images: Data
+  settings: NetworkSettings,
+  make: Callable[[NetworkArm, int], Program],
+  group: NetworkGroup,
+  images: Data,
 ) -> Task:
   """Trains a group; what is kept of it are `TrainedNetwork`s with a leading axis s."""
   steps, real = num_steps(settings, group), len(group.seeds)
@@ -199,7 +202,7 @@ def _task(
     first = jax.device_get(start.states.params)
 
     def finish(progress):
-      variables = jax.device_get(deep.variables_of(progress.states))
+      variables = jax.device_get(variables_of(progress.states))
       return {
         "steps": np.cumsum([0, *chunk_lengths(steps, every)]),
         "history": {name: x[:, :real] for name, x in progress.history._asdict().items()},
@@ -220,7 +223,7 @@ def _task(
 
 
 def ready(
-  settings: DeepSettings, group: DeepGroup, data: Data
+  settings: NetworkSettings, group: NetworkGroup, data: Data
 ) -> tuple[Key[Array, " s"], RobustHyper, Data]:
   """Keys, hyperparameters and data of a group, padded to its width and laid out over the devices.
 
@@ -238,7 +241,7 @@ def ready(
   return prepare(settings.root_seed, seeds, [group.arm.hyper] * group.width, data, _AXES)
 
 
-def _networks(group: DeepGroup, result: Tree) -> list[TrainedNetwork]:
+def _networks(group: NetworkGroup, result: Tree) -> list[TrainedNetwork]:
   """A group's networks, from the arrays that are kept of it."""
   return [
     TrainedNetwork(
@@ -251,7 +254,7 @@ def _networks(group: DeepGroup, result: Tree) -> list[TrainedNetwork]:
   ]
 
 
-def _title(group: DeepGroup) -> str:
+def _title(group: NetworkGroup) -> str:
   """Which arm and seeds a group trains, for people."""
   if group.is_verifier:
     return "the verifier"

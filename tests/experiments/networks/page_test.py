@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from jaxinv.experiments.networks import outcome
 from jaxinv.experiments.networks import page as cifar_report
-from jaxinv.experiments.networks.findings import DeepArmFound, DeepFound, Inverted, Neighbours
+from jaxinv.experiments.networks.findings import ArmResult, Inverted, Neighbours, NetworksResult
 from jaxinv.metrics.memorisation import Memorised
 
 SHAPE, NAMES = (8, 8, 3), ("car", "bird", "a $_ <b>")
@@ -26,7 +26,7 @@ METRICS = ("verifier_confidence", "own_accuracy", "diversity", "nearer_features"
 CLAIM = "Training images are remembered"
 
 
-def make_arm(rng, adversary, accuracy, p_value) -> DeepArmFound:
+def make_arm(rng, adversary, accuracy, p_value) -> ArmResult:
   """An arm whose seeds are recognised as often as given; all else is noise."""
   seeds = len(accuracy)
 
@@ -52,12 +52,12 @@ def make_arm(rng, adversary, accuracy, p_value) -> DeepArmFound:
   curves = ("train_loss", "train_accuracy", "holdout_accuracy")
   own = {name: draw(seeds) for name in (*curves, "robust_accuracy")}
   history = {name: draw(seeds, 4) for name in curves}
-  return DeepArmFound(adversary, np.arange(4), history, own, inverted, draw(3, 3, 3, 8), {})
+  return ArmResult(adversary, np.arange(4), history, own, inverted, draw(3, 3, 3, 8), {})
 
 
-def make_found(accuracies, p_value=0.5) -> DeepFound:
+def make_found(accuracies, p_value=0.5) -> NetworksResult:
   rng = np.random.default_rng(0)
-  return DeepFound(
+  return NetworksResult(
     arms={
       name: make_arm(rng, "pgd_l2" if name == "robust" else "none", values, p_value)
       for name, values in accuracies.items()
@@ -79,11 +79,13 @@ def make_found(accuracies, p_value=0.5) -> DeepFound:
   )
 
 
-def write(tmp_path, found) -> tuple[str, dict]:
+def write(tmp_path, result) -> tuple[str, dict]:
   """The page's text, and the summary that it is made of."""
-  summary = outcome.summarize(found)
-  paired = outcome.compare(found)
-  story = cifar_report.Story(found, summary, paired, "20 steps of pgd_l2", CONFIG, "python -m x")
+  summary = outcome.summarize(result)
+  paired = outcome.compare(result)
+  story = cifar_report.PageData(
+    result, summary, paired, "20 steps of pgd_l2", CONFIG, "python -m x"
+  )
   page = cifar_report.write_page(tmp_path, story)
   return html.unescape(page.read_text()), summary
 
@@ -154,9 +156,9 @@ def test_two_seeds_that_agree_are_no_proof(tmp_path):
   assert "No difference between" in text
 
 
-def diverge(found: DeepFound, arm: str, seeds: list[int]) -> DeepFound:
+def diverge(result: NetworksResult, arm: str, seeds: list[int]) -> NetworksResult:
   """The same, but that seeds of an arm diverged."""
-  one = found.arms[arm]
+  one = result.arms[arm]
   gone = np.isin(np.arange(2), seeds)
 
   def without(measures):
@@ -167,7 +169,7 @@ def diverge(found: DeepFound, arm: str, seeds: list[int]) -> DeepFound:
     for name, of in one.inverted.items()
   }
   one = one._replace(measures=without(one.measures), inverted=inverted)
-  return found._replace(arms={**found.arms, arm: one})
+  return result._replace(arms={**result.arms, arm: one})
 
 
 def test_seeds_that_diverged_are_named(tmp_path):
@@ -184,8 +186,8 @@ def test_an_arm_of_which_nothing_is_left_does_not_take_the_page_with_it(tmp_path
 
 
 def test_where_nothing_is_left_at_all_the_page_says_so(tmp_path):
-  found = diverge(diverge(make_found(TWO), "robust", [0, 1]), "standard", [0, 1])
-  text, _ = write(tmp_path, found)
+  result = diverge(diverge(make_found(TWO), "robust", [0, 1]), "standard", [0, 1])
+  text, _ = write(tmp_path, result)
   assert text.count("nothing could be recovered") == 2 and "data:image" not in text
 
 

@@ -5,10 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxinv.attacks.inversion import INVERSIONS, Inversion
+from jaxinv.attacks.recipes import INVERSIONS, Inversion
 from jaxinv.data.synthetic_shapes import synthetic_shapes
 from jaxinv.errors import InputError
-from jaxinv.experiments.networks.settings import Attack, DeepArm, DeepSettings, check, draw_masks
+from jaxinv.experiments.networks.settings import (
+  NetworkArm,
+  NetworkSettings,
+  RobustnessTest,
+  check,
+  draw_masks,
+)
 from jaxinv.types import Hyper, RobustHyper
 
 
@@ -18,9 +24,11 @@ def shapes():
 
 
 def _settings(**others):
-  arm = DeepArm("plain", width_factor=1 / 16)
+  arm = NetworkArm("plain", width_factor=1 / 16)
   fields = {"arms": (arm,), "verifier": arm, "inversions": {"pgd": INVERSIONS["pgd"]}}
-  return DeepSettings(**{**fields, "num_seeds": 4, "batch_size": 16, "candidates": 0.4, **others})
+  return NetworkSettings(
+    **{**fields, "num_seeds": 4, "batch_size": 16, "candidates": 0.4, **others}
+  )
 
 
 def test_each_candidate_is_kept_by_exactly_half_of_an_even_number_of_seeds(shapes):
@@ -52,13 +60,13 @@ _BAD_RADIUS = RobustHyper(Hyper(), -1.0)
   "change, words",
   [
     ({"arms": ()}, "no arm is given"),
-    ({"arms": (DeepArm("a"), DeepArm("a"))}, "named twice"),
-    ({"arms": (DeepArm("a", optimizer="lion"),)}, "unknown optimizer 'lion'"),
-    ({"arms": (DeepArm("a", schedule="ramp"),)}, "unknown schedule 'ramp'"),
-    ({"arms": (DeepArm("a", model="alexnet"),)}, "unknown model 'alexnet'"),
-    ({"arms": (DeepArm("a", adversary="cw"),)}, "unknown adversary 'cw'"),
-    ({"arms": (DeepArm("a", adversary="pgd_l2", hyper=_BAD_RADIUS),)}, "adversary_radius is -1"),
-    ({"attack": Attack(steps=0)}, "adversary_steps is 0"),
+    ({"arms": (NetworkArm("a"), NetworkArm("a"))}, "named twice"),
+    ({"arms": (NetworkArm("a", optimizer="lion"),)}, "unknown optimizer 'lion'"),
+    ({"arms": (NetworkArm("a", schedule="ramp"),)}, "unknown schedule 'ramp'"),
+    ({"arms": (NetworkArm("a", model="alexnet"),)}, "unknown model 'alexnet'"),
+    ({"arms": (NetworkArm("a", adversary="cw"),)}, "unknown adversary 'cw'"),
+    ({"arms": (NetworkArm("a", adversary="pgd_l2", hyper=_BAD_RADIUS),)}, "adversary_radius is -1"),
+    ({"robustness": RobustnessTest(steps=0)}, "adversary_steps is 0"),
     ({"inversions": {}}, "no inversion is given"),
     ({"inversions": {"x": Inversion(scales=(3, 1))}}, "blocks of 3 do not fill"),
     ({"candidates": 1.5}, "give a share from 0 to 1"),
