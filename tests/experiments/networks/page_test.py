@@ -3,16 +3,13 @@
 import base64
 import html
 
-import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from jaxinv.experiments.networks import outcome
 from jaxinv.experiments.networks import page as cifar_report
-from jaxinv.experiments.networks.findings import ArmResult, Inverted, Neighbours, NetworksResult
-from jaxinv.metrics.memorisation import Memorised
+from planted_networks import METRICS, diverge, make_result
 
-SHAPE, NAMES = (8, 8, 3), ("car", "bird", "a $_ <b>")
 CONFIG = {
   "versions": {"python": "3.11"},
   "device": {"kind": "cpu", "count": 1},
@@ -22,61 +19,7 @@ CONFIG = {
 }
 FIGURES = {"grid", "restarts", "recognition", "memorisation", "neighbours", "curves", "kernels"}
 FIGURES |= {"grid-priors", "neighbours-standard"}
-METRICS = ("verifier_confidence", "own_accuracy", "diversity", "nearer_features", "nearer_pixels")
 CLAIM = "Training images are remembered"
-
-
-def make_arm(rng, adversary, accuracy, p_value) -> ArmResult:
-  """An arm whose seeds are recognised as often as given; all else is noise."""
-  seeds = len(accuracy)
-
-  def draw(*shape):
-    return rng.uniform(0, 1, shape)
-
-  near = (rng.integers(0, 12, (3, 2)), draw(3, 2), rng.integers(0, 6, (3, 2)), draw(3, 2))
-  measures = {"verifier_accuracy": np.array(accuracy)} | {name: draw(seeds) for name in METRICS}
-  inverted = {
-    name: Inverted(
-      images=draw(seeds, 3, 2, 192),
-      seeds=np.arange(seeds),
-      measures=measures,
-      by_class=draw(seeds, 3),
-      memorised={
-        "features": Memorised(0.625, 0.0125, p_value, p_value),
-        "pixels": Memorised(0.5, 0.0, 0.5, 0.5),
-      },
-      neighbours=Neighbours(*near),
-    )
-    for name in ("pgd", "priors")
-  }
-  curves = ("train_loss", "train_accuracy", "holdout_accuracy")
-  own = {name: draw(seeds) for name in (*curves, "robust_accuracy")}
-  history = {name: draw(seeds, 4) for name in curves}
-  return ArmResult(adversary, np.arange(4), history, own, inverted, draw(3, 3, 3, 8), {})
-
-
-def make_found(accuracies, p_value=0.5) -> NetworksResult:
-  rng = np.random.default_rng(0)
-  return NetworksResult(
-    arms={
-      name: make_arm(rng, "pgd_l2" if name == "robust" else "none", values, p_value)
-      for name, values in accuracies.items()
-    },
-    verifier={"train_accuracy": 0.95, "holdout_accuracy": 0.875},
-    verifier_adversary="none",
-    verifier_variables={},
-    controls={
-      "start: mean": {"verifier_accuracy": 0.333, "verifier_confidence": 0.321},
-      "test images": {"verifier_accuracy": 0.871, "verifier_confidence": 0.812},
-    },
-    starts=dict.fromkeys(("pgd", "priors"), np.full((3, 192), 0.5)),
-    names=NAMES,
-    image_shape=SHAPE,
-    train_inputs=rng.uniform(0, 1, (12, 192)),
-    train_labels=np.arange(12) % 3,
-    test_inputs=rng.uniform(0, 1, (6, 192)),
-    test_labels=np.arange(6) % 3,
-  )
 
 
 def write(tmp_path, result) -> tuple[str, dict]:
@@ -95,7 +38,7 @@ FIRST = [0.25, 0.5, 0.375, 0.25]
 
 
 def test_all_figures_are_drawn_and_shown(tmp_path):
-  text, _ = write(tmp_path, make_found(TWO))
+  text, _ = write(tmp_path, make_result(TWO))
   paths = list((tmp_path / "figures").glob("*.png"))
   assert {path.stem for path in paths} == FIGURES
   for path in paths:
@@ -104,7 +47,7 @@ def test_all_figures_are_drawn_and_shown(tmp_path):
 
 
 def test_numbers_are_those_of_the_summary(tmp_path):
-  text, summary = write(tmp_path, make_found(TWO))
+  text, summary = write(tmp_path, make_result(TWO))
   for arm in TWO:
     for metric in ("verifier_accuracy", *METRICS[:3]):
       mean, low, high, _ = summary[arm]["pgd"][metric].values()
@@ -118,7 +61,7 @@ def test_numbers_are_those_of_the_summary(tmp_path):
 
 @pytest.mark.parametrize(("p_value", "claimed"), [(0.5, False), (0.06, False), (0.001, True)])
 def test_memory_is_claimed_only_where_the_test_shows_it(tmp_path, p_value, claimed):
-  text, _ = write(tmp_path, make_found(TWO, p_value))
+  text, _ = write(tmp_path, make_result(TWO, p_value))
   assert (CLAIM in text) == claimed
   assert ("<td>memorised</td>" in text) == claimed
 
@@ -128,7 +71,7 @@ def sentence(text: str, start: str) -> str:
 
 
 def test_above_chance_is_said_only_where_a_test_of_few_seeds_shows_it(tmp_path):
-  text, _ = write(tmp_path, make_found(TWO))
+  text, _ = write(tmp_path, make_result(TWO))
   standard, robust = (sentence(text, f"<b>{arm}</b>, named by the verifier") for arm in TWO)
   assert "not told from chance" in standard and "above chance" not in standard
   assert "above chance" in robust and "not told from chance" not in robust
@@ -145,54 +88,38 @@ ROWS = (
 
 @pytest.mark.parametrize(("second", "words"), ROWS)
 def test_the_page_begins_with_what_the_paired_differences_support(tmp_path, second, words):
-  text, _ = write(tmp_path, make_found({"standard": FIRST, "robust": second}))
+  text, _ = write(tmp_path, make_result({"standard": FIRST, "robust": second}))
   assert words in text
   assert sum(other in text for _, other in ROWS) == 1
 
 
 def test_two_seeds_that_agree_are_no_proof(tmp_path):
   """Their bootstrap interval excludes 0, as it does of noise in half of all cases."""
-  text, _ = write(tmp_path, make_found({"standard": [0.25, 0.5], "robust": [0.5, 0.875]}))
+  text, _ = write(tmp_path, make_result({"standard": [0.25, 0.5], "robust": [0.5, 0.875]}))
   assert "No difference between" in text
 
 
-def diverge(result: NetworksResult, arm: str, seeds: list[int]) -> NetworksResult:
-  """The same, but that seeds of an arm diverged."""
-  one = result.arms[arm]
-  gone = np.isin(np.arange(2), seeds)
-
-  def without(measures):
-    return {name: np.where(gone, np.nan, values) for name, values in measures.items()}
-
-  inverted = {
-    name: of._replace(images=of.images[~gone], seeds=of.seeds[~gone], measures=without(of.measures))
-    for name, of in one.inverted.items()
-  }
-  one = one._replace(measures=without(one.measures), inverted=inverted)
-  return result._replace(arms={**result.arms, arm: one})
-
-
 def test_seeds_that_diverged_are_named(tmp_path):
-  text, _ = write(tmp_path, diverge(make_found(TWO), "robust", [1]))
+  text, _ = write(tmp_path, diverge(make_result(TWO), "robust", [1]))
   assert "<b>robust</b>: training diverged for seeds 1; they count nowhere." in text
 
 
 @pytest.mark.parametrize(("gone", "left"), [("robust", "standard"), ("standard", "robust")])
 def test_an_arm_of_which_nothing_is_left_does_not_take_the_page_with_it(tmp_path, gone, left):
-  text, _ = write(tmp_path, diverge(make_found(TWO), gone, [0, 1]))
+  text, _ = write(tmp_path, diverge(make_result(TWO), gone, [0, 1]))
   assert f"<b>{gone}</b>: training diverged for seeds 0, 1; nothing could be recovered" in text
   assert f"<b>{left}</b>, named by the verifier" in text
   assert "paired by seed" not in text and (tmp_path / "figures" / "grid.png").exists()
 
 
 def test_where_nothing_is_left_at_all_the_page_says_so(tmp_path):
-  result = diverge(diverge(make_found(TWO), "robust", [0, 1]), "standard", [0, 1])
+  result = diverge(diverge(make_result(TWO), "robust", [0, 1]), "standard", [0, 1])
   text, _ = write(tmp_path, result)
   assert text.count("nothing could be recovered") == 2 and "data:image" not in text
 
 
 @pytest.mark.parametrize("accuracies", [{"standard": [0.5]}, {"a": [0.5], "b": [0.75]}])
 def test_one_seed_and_one_arm_have_plain_numbers(tmp_path, accuracies):
-  text, _ = write(tmp_path, make_found(accuracies))
+  text, _ = write(tmp_path, make_result(accuracies))
   assert "0.500" in text and "gives no interval" in text
   assert "None" not in text.split("This run")[0] and "nan" not in text.split("data:image")[0]

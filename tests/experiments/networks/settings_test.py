@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxinv.attacks.recipes import INVERSIONS, Inversion
-from jaxinv.data.synthetic_shapes import synthetic_shapes
 from jaxinv.errors import InputError
 from jaxinv.experiments.networks.settings import (
   NetworkArm,
@@ -16,11 +15,6 @@ from jaxinv.experiments.networks.settings import (
   draw_masks,
 )
 from jaxinv.types import Hyper, RobustHyper
-
-
-@pytest.fixture(scope="module")
-def shapes():
-  return synthetic_shapes(0, 60, 20, 8)
 
 
 def _settings(**others):
