@@ -6,7 +6,7 @@ import pytest
 
 from jaxinv.attacks.recipes import Inversion
 from jaxinv.data.synthetic_shapes import synthetic_shapes
-from jaxinv.experiments.groups import Host
+from jaxinv.ensemble.groups import Host
 from jaxinv.experiments.networks import outcome, recovery, training
 from jaxinv.experiments.networks.settings import NetworkArm, NetworkSettings, RobustnessTest
 

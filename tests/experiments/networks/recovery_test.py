@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxinv.attacks.recipes import Inversion
-from jaxinv.experiments.groups import Host, Stopped
+from jaxinv.ensemble.groups import Host, Stopped
 from jaxinv.experiments.networks import recovery
 from jaxinv.experiments.networks.settings import model_of
 from jaxinv.experiments.networks.training import TrainedNetwork

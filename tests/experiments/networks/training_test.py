@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers import assert_fails
-from jaxinv.experiments.groups import Host
+from jaxinv.ensemble.groups import Host
 from jaxinv.experiments.networks import training
 from jaxinv.experiments.networks.settings import draw_masks, model_of
 
