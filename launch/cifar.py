@@ -31,7 +31,7 @@ from jaxinv.errors import InputError
 from jaxinv.experiments.networks import files, outcome, page, recovery, timing, training
 from jaxinv.experiments.networks.findings import NetworksResult, Summary
 from jaxinv.experiments.networks.recovery import Recovered
-from jaxinv.experiments.networks.settings import DTYPES, RobustnessTest, NetworkSettings, check
+from jaxinv.experiments.networks.settings import DTYPES, NetworkSettings, RobustnessTest, check
 from jaxinv.experiments.networks.training import NetworkGroup, TrainedNetwork
 from jaxinv.runs import processes
 from jaxinv.training.adversary import ADVERSARIES
@@ -228,7 +228,11 @@ def _work(settings: NetworkSettings, groups: Sequence[NetworkGroup]) -> int:
 
 
 def _train_and_invert(
-  settings: NetworkSettings, data: TrainTest, groups: Sequence[NetworkGroup], store: Path, host: Host
+  settings: NetworkSettings,
+  data: TrainTest,
+  groups: Sequence[NetworkGroup],
+  store: Path,
+  host: Host,
 ) -> tuple[list[list[TrainedNetwork]], Recovered]:
   trained = training.train_groups(settings, data, groups, store, host)
   return trained, recovery.recover_all(settings, data, groups, trained, store, host)
