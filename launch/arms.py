@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Container, Sequence
 
-from jaxinv.errors import InputError, choose, named
+from jaxinv.errors import InputError, choose, named, named_object
 from jaxinv.experiments.settings import Arm
 from jaxinv.training.hyper import FIELDS
 from jaxinv.training.optimizers import OPTIMIZERS
@@ -54,7 +54,10 @@ def parse_arm(text: str) -> Arm:
   name, values = split_arm(text, ("optimizer", *Hyper._fields))
   optimizer = values.pop("optimizer", "sgd")
   with named(f"--arm {name}"):
-    choose("optimizer", optimizer, OPTIMIZERS)
+    if ":" in optimizer:
+      optimizer = named_object(optimizer, "optimizer", Callable)
+    else:
+      choose("optimizer", optimizer, OPTIMIZERS)
   refuse_momentum(f"--arm {name}", optimizer, values)
   return Arm(
     name, optimizer, Hyper(**{k: number(f"--arm {name}", k, v) for k, v in values.items()})

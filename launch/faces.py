@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from absl import flags
 
@@ -66,6 +67,7 @@ shared.define_training(
   arm=[],
 )
 shared.define_models(FLAGS)
+shared.define_own(FLAGS)
 shared.define_distributed(FLAGS)
 _what = group(FLAGS, "what")
 _what.choice(
@@ -95,7 +97,7 @@ def _main(argv: Sequence[str]) -> None:
   place = shared.place(FLAGS)
   dataset = shared.load_dataset(FLAGS)
   people = _people(dataset)
-  settings = _settings(watch=people[0])
+  settings = _settings(watch=people[0], **shared.own_values(FLAGS, dataset.num_classes))
   lab = experiment.make_experiment(settings, dataset)
   poses = shared.poses(FLAGS)
   sweep = replace(settings, num_seeds=FLAGS.pose_seeds)
@@ -135,8 +137,8 @@ def _main(argv: Sequence[str]) -> None:
   print(f"report: {page}")
 
 
-def _settings(watch: int) -> Settings:
-  return shared.settings(FLAGS, parse_arms(FLAGS.arm or PRESETS[FLAGS.preset]), watch=watch)
+def _settings(**others: Any) -> Settings:
+  return shared.settings(FLAGS, parse_arms(FLAGS.arm or PRESETS[FLAGS.preset]), **others)
 
 
 def _people(dataset: Dataset) -> tuple[int, ...]:

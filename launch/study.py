@@ -67,6 +67,7 @@ shared.define_training(
   arm=[],
 )
 shared.define_models(FLAGS)
+shared.define_own(FLAGS)
 _what, _output = group(FLAGS, "what"), group(FLAGS, "output")
 _what.texts(
   "grid",
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
   dataset = shared.load_dataset(FLAGS)
-  question = _question()
+  question = _question(dataset.num_classes)
   labs = study.make_labs(question, dataset)
   posed, poses = question._replace(control_seeds=FLAGS.pose_seeds), shared.poses(FLAGS)
   work = study.run_steps(question)
@@ -150,13 +151,15 @@ def _main(argv: Sequence[str]) -> None:
   print(f"report: {page}")
 
 
-def _question() -> Question:
+def _question(num_classes: int) -> Question:
   arms, grid = parse_arms(FLAGS.arm or ARMS), parse_grid(FLAGS.grid)
   plain = [arm.name for arm in arms if arm.optimizer == "sgd"]
   if "momentum" in grid and plain:
     raise InputError(f"--grid: sgd, of arm {plain[0]}, has no momentum: give optimizer=momentum")
   cells = study.cross(arms, grid)
-  settings = shared.settings(FLAGS, tuple(cell.arm for cell in cells))
+  own = shared.own_values(FLAGS, num_classes)
+  attacks = own.pop("attacks", ())
+  settings = shared.settings(FLAGS, tuple(cell.arm for cell in cells), **own)
   return Question(
     settings=settings,
     cells=cells,
@@ -166,6 +169,7 @@ def _question() -> Question:
     control_arms=_control_arms(arms),
     control_seeds=FLAGS.control_seeds,
     delta=FLAGS.delta,
+    attacks=attacks,
   )
 
 

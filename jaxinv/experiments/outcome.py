@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv.attacks import DEFAULT, Attack, seed_mean
+from jaxinv.ensemble.compilation import use_cache
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.mapping import SHARED_DATA, run_at
 from jaxinv.ensemble.program import chunk_lengths
@@ -135,6 +136,7 @@ def run(settings: Settings, dataset: Dataset, host: Host = _NOBODY) -> Outcome:
     >>> found.arms["sgd"].images["reshape"].shape
     (2, 3, 112, 92)
   """
+  use_cache()
   experiment = make_experiment(settings, dataset)
   return assemble(experiment, run_groups(experiment, plan(experiment), None, host))
 

@@ -1,0 +1,70 @@
+"""Attacks, metrics, models and optimisers of the user's own code, named on the command line."""
+
+import json
+
+import pytest
+
+from launch import faces
+
+_MODULE = """
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxinv import Attack
+from jaxinv.attacks import reshape
+
+negative = Attack("negative", lambda release, shape: -reshape.recover(release, shape), words="-W")
+
+class Small(nn.Module):
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(self.num_classes)(x)
+
+def descend(hyper):
+  return optax.sgd(hyper.learning_rate)
+
+number = 3
+"""
+_SMALL = ("--num_people=3", "--images_per_person=4", "--steps=4", "--num_seeds=1", "--holdout=1")
+_SMALL += ("--batch_size=0",)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+  """A module of the user's own in the current folder."""
+  (tmp_path / "mine_on_the_command_line.py").write_text(_MODULE)
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  return "mine_on_the_command_line"
+
+
+def test_own_values_go_through_faces(module, tmp_path):
+  flags = [f"--attack={module}:negative", "--attack=reshape", f"--model={module}:Small"]
+  flags += [f"--arm=own:optimizer={module}:descend,learning_rate=0.1"]
+  assert faces.main([*_SMALL, *flags, "--out_dir=run"]) == 0
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  ncc = {name: summary["own"][name]["ncc"]["mean"] for name in ("negative", "reshape")}
+  assert ncc["negative"] == pytest.approx(-ncc["reshape"], abs=1e-4)
+  config = json.loads((tmp_path / "run" / "config.json").read_text())
+  assert config["flags"]["attack"] == [f"{module}:negative", "reshape"]
+  assert config["flags"]["model"] == f"{module}:Small"
+
+
+@pytest.mark.parametrize(
+  ("flag", "said"),
+  [
+    ("--attack={}:number", "--attack: "),
+    ("--attack={}:missing", "has no 'missing'"),
+    ("--metric={}:negative", "--metric: "),
+    ("--model={}:number", "--model: "),
+    ("--attack=nonsense", "nonsense"),
+    ("--arm=a:optimizer={}:number", "--arm a: optimizer"),
+  ],
+)
+def test_what_cannot_be_used_is_said_in_a_line(flag, said, module, tmp_path, capsys):
+  assert faces.main([*_SMALL, flag.format(module), "--out_dir=run"]) == 1
+  complaint = capsys.readouterr().err
+  assert said in complaint and complaint.count("\n") == 1
+  assert not (tmp_path / "run").exists()
