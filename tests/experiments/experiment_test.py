@@ -179,3 +179,11 @@ def test_the_peak_counts_all_that_a_group_holds(measured, planted):
   run = size((states.params, states.params, states.opt_state))
   shared = planted.inputs.nbytes + (0 if data.gram is None else data.gram.nbytes)
   assert peak(64) >= shared + 64 * run
+
+
+def test_the_data_are_put_on_the_device_once(planted, monkeypatch):
+  calls, whole = [], experiment.splits.whole
+  monkeypatch.setattr(experiment.splits, "whole", lambda data: calls.append(data) or whole(data))
+  arm = Arm("a", "adam", Hyper())
+  experiment.make_experiment(Settings((arm,), batch_size=8), planted)
+  assert len(calls) == 1
