@@ -23,21 +23,18 @@ from jaxinv.experiments.study.story import (
   Story,
   baseline_cell,
   cell_of,
-  count,
   draw,
   epsilon,
-  listed,
   mean_of,
-  number,
   shown_cells,
   strongest_attack,
   watched_leaks,
-  with_ends,
   with_short_names,
 )
 from jaxinv.experiments.study.study import attackers
 from jaxinv.experiments.study.verdict import Label, Verdict
 from jaxinv.runs.page import Section, Table, run_section, write_report
+from jaxinv.runs.text import count, interval, listed, number
 
 _MEASURE_WORDS = {
   "leakage (centred NCC)": "the correlation of the recovered picture with what sets the person's "
@@ -93,11 +90,12 @@ def write_page(out_dir: Path, story: Story) -> Path:
 def _lead(story: Story) -> list[str]:
   """What was asked and what was found, in a few sentences."""
   question, data, answer = story.question, story.dataset, story.answer
-  kind = "drawn by the program" if story.config["flags"]["dataset"] != "att" else "of real people"
+  is_drawn = story.config["flags"]["dataset"] == "synthetic_faces"
+  kind = " drawn by the program" if is_drawn else ""
   seeds = count(question.settings.num_seeds, "seed")
   text = (
     f"{count(len(question.cells), 'way')} of training a model to tell {data.num_classes} people "
-    f"apart, from {len(data.labels)} photographs {kind}, {seeds} each: how much of the photographs "
+    f"apart, from {len(data.labels)} photographs{kind}, {seeds} each: how much of the photographs "
     "does each give away? Within a seed all have the same split, initial weights and batches. The "
     f"baseline is **{question.baseline}**"
   )
@@ -241,7 +239,7 @@ def _verdict_row(story: Story, name: str) -> tuple[str, ...]:
     accuracy,
     number(levels.get(NAIVE.name)),
     f"{number(levels[best])} {best}",
-    with_ends(verdict.strongest, "+") if verdict else "",
+    interval(verdict.strongest, sign="+") if verdict else "",
   )
 
 

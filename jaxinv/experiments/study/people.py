@@ -18,20 +18,17 @@ from jaxinv.experiments.study.story import (
   arms_shown,
   baseline_cell,
   cell_of,
-  count,
   draw,
-  listed,
   mean_of,
-  number,
   phases,
   shown_cells,
-  span,
   strongest_attack,
   which_cells,
 )
 from jaxinv.experiments.study.study import attackers
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.page import Section, Table
+from jaxinv.runs.text import count, listed, number, span
 
 
 def attackers_section(story: Story, folder: Path) -> Section:

@@ -12,17 +12,14 @@ from jaxinv.experiments.study.comparison import LEAKAGE
 from jaxinv.experiments.study.controls import ANSWERS, PhotoLeaks
 from jaxinv.experiments.study.story import (
   Story,
-  count,
   draw,
-  listed,
-  number,
   shown_cells,
   watched_leaks,
-  with_ends,
 )
 from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, PoseStudy, attacks_on_one
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.page import Picture, Section, Table
+from jaxinv.runs.text import count, interval, listed, number
 
 # An AUC, or a share of people, so near to chance counts as chance whatever its interval.
 _SLACK = 0.02
@@ -92,7 +89,7 @@ def _inversion_table(leaks: Mapping[str, PhotoLeaks]) -> Table:
     attack, cells = controls.best_inversion(found), []
     for test in (f"similarity/{attack}", f"calibrated/{attack}"):
       one = found.tests[test]
-      cells += [with_ends(one.auc), number(one.pooled.tpr[0.01]), number(one.pooled.tpr[0.05])]
+      cells += [interval(one.auc), number(one.pooled.tpr[0.01]), number(one.pooled.tpr[0.05])]
     rows.append((name, attack, *cells))
   rates = ("TPR at 1 %", "at 5 %")
   caption = (
@@ -226,20 +223,20 @@ def _caveats(
 
 
 def _exceptions(found: Mapping[str, Interval]) -> str:
-  return f" Not so: {listed(f'{k} {with_ends(i)}' for k, i in found.items())}." if found else ""
+  return f" Not so: {listed(f'{k} {interval(i)}' for k, i in found.items())}." if found else ""
 
 
 def _controls_tables(story: Story, tests: Mapping[str, Interval], people: Mapping) -> list[Table]:
   chance = 1 / story.dataset.num_classes
   photographs = [
-    (*name.rsplit(", ", 1), with_ends(auc), "yes" if at_chance(auc, 0.5) else "no")
+    (*name.rsplit(", ", 1), interval(auc), "yes" if at_chance(auc, 0.5) else "no")
     for name, auc in tests.items()
   ]
   rows = []
   for (name, attack), metrics in people.items():
     share, leakage = (Interval(**metrics[m]) for m in ("identification", LEAKAGE))
     verdict = "yes" if at_chance(share, chance) else "no"
-    rows.append((name, attack, with_ends(share), verdict, with_ends(leakage)))
+    rows.append((name, attack, interval(share), verdict, interval(leakage)))
   head = ("control", "attack", "identification", "at chance", "centred NCC")
   return [
     Table("Single photographs.", ("control", "test", "AUC", "at chance"), photographs),

@@ -1,7 +1,7 @@
 """What the parts of a study's page share: the story, and how numbers and names are written."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, Cell, Po
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import save
 from jaxinv.runs.page import Picture
+from jaxinv.runs.text import number
 from jaxinv.types import Dataset
 
 # Of more cells, tables are folded; and figures show those at the baseline's point of the grid.
@@ -130,35 +131,6 @@ def mean_of(story: Story, arm: str, attack: str, metric: str = LEAKAGE) -> str:
   return "" if found is None else number(found.mean)
 
 
-def number(value: float | None, digits: int = 3) -> str:
-  """Fixed digits, without a minus before a zero; nothing where there is no value."""
-  if value is None or not math.isfinite(value):
-    return ""
-  return f"{round(value, digits) + 0.0:.{digits}f}"
-
-
-def with_ends(interval: Interval | None, sign: str = "") -> str:
-  """A mean with its interval: `0.965 (0.962 to 0.969)`."""
-  if interval is None or interval.mean is None:
-    return ""
-  mean, low, high = (
-    "" if x is None else f"{round(x, 3) + 0.0:{sign}.3f}"
-    for x in (interval.mean, interval.low, interval.high)
-  )
-  return f"{mean} ({low} to {high})" if low else mean
-
-
-def count(number: int, word: str) -> str:
-  """A number with its noun: `1 seed`, `8 seeds`."""
-  return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def listed(words: Iterable[str]) -> str:
-  """`a`, `a and b`, `a, b and c`."""
-  *most, last = list(words) or ["none"]
-  return f"{', '.join(most)} and {last}" if most else last
-
-
 def strongest_attack(arm: ArmOutcome) -> str:
   """The strongest attack on single models at the end."""
   return comparison.strongest({a: comparison.final(arm, a) for a in comparison.attacks_of(arm)})
@@ -178,13 +150,6 @@ def which_cells(story: Story) -> str:
   point = ", ".join(f"{k} {v:g}" for k, v in baseline_cell(question).values.items())
   where = f", those at the baseline's point of the grid ({point})" if point else ""
   return f" Drawn are {len(shown_cells(story))} of {len(question.cells)} cells{where}."
-
-
-def span(values: Iterable[float], digits: int = 2) -> str:
-  """The smallest and the largest of some values: `0.29 to 0.91`."""
-  values = list(values)
-  low, high = (number(f(values), digits) for f in (min, max))
-  return low if low == high else f"{low} to {high}"
 
 
 def watched_leaks(story: Story) -> tuple[str, PhotoLeaks] | None:
