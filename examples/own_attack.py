@@ -1,4 +1,7 @@
-"""An attack of one's own beside the built-in ones: the difference of weights, smoothed."""
+"""An attack of one's own beside the built-in ones: the difference of weights, smoothed.
+
+On the command line: --attack=reshape --attack=examples.own_attack:blur
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +22,16 @@ blur = jaxinv.Attack(
   needs=frozenset({"params", "init_params"}),  # Decides what is kept for it, and its knowledge.
   words="W - W0, smoothed",
 )
-people = jaxinv.synthetic_faces(num_people=6, images_per_person=8)
-settings = jaxinv.Settings(
-  arms=(jaxinv.Arm("adam", "adam", jaxinv.Hyper(learning_rate=0.001)),),
-  num_seeds=4,
-  steps=100,
-  attacks=(*jaxinv.attacks.DEFAULT, blur),
-)
-found = jaxinv.run(settings, people)
-for attack, measures in jaxinv.summarize(found)["adam"].items():
-  if "ncc_centred" in measures:
-    print(f"{attack:10} centred NCC {measures['ncc_centred']['mean']:.3f}")
+
+if __name__ == "__main__":
+  people = jaxinv.synthetic_faces(num_people=6, images_per_person=8)
+  settings = jaxinv.Settings(
+    arms=(jaxinv.Arm("adam", "adam", jaxinv.Hyper(learning_rate=0.001)),),
+    num_seeds=4,
+    steps=100,
+    attacks=(*jaxinv.attacks.DEFAULT, blur),
+  )
+  found = jaxinv.run(settings, people)
+  for attack, measures in jaxinv.summarize(found)["adam"].items():
+    if "ncc_centred" in measures:
+      print(f"{attack:10} centred NCC {measures['ncc_centred']['mean']:.3f}")

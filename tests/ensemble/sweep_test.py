@@ -29,7 +29,7 @@ def test_runs_are_hyperparameters_by_seeds_and_none_depends_on_its_neighbours(tr
   ):
     np.testing.assert_allclose(one[5], other[0], atol=1e-6)
   np.testing.assert_allclose(together.history.train_loss[-1, 5], alone.history.train_loss[-1, 0])
-  assert together.history.train_accuracy[-1, :3].min() > 0.8
+  assert together.history.train_accuracy[-1, :3].min() > 0.5  # Chance is 0.2.
 
 
 def test_it_prints_in_a_line(trainer, planted):
