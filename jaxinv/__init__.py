@@ -14,6 +14,7 @@ _HOMES = {
   "Dataset": "types",
   "Hyper": "types",
   "InputError": "errors",
+  "Metric": "metrics.metric",
   "Release": "types",
   "Settings": "experiments.settings",
   "audit": "auditing.audit",
