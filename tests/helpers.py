@@ -1,5 +1,7 @@
 """What several tests use: planted data, and what an error must say."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def _is_empty(part) -> bool:
 def plant(num_classes=5, per_class=8, shape=(13, 11), noise=0.04, seed=0) -> Dataset:
   """Images that are their class's mean plus noise, in [0, 1], the classes in no order."""
   rng = np.random.default_rng(seed)
-  means = rng.uniform(0.2, 0.8, (num_classes, shape[0] * shape[1]))
+  means = rng.uniform(0.2, 0.8, (num_classes, math.prod(shape)))
   labels = rng.permutation(np.repeat(np.arange(num_classes), per_class)).astype(np.int32)
   inputs = means[labels] + noise * rng.standard_normal((len(labels), means.shape[1]))
   names = tuple(f"s{i + 1}" for i in range(num_classes))

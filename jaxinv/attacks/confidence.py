@@ -1,5 +1,6 @@
 """MI-Face: what image is a class most confident of? Fredrikson, Jha and Ristenpart 2015."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -106,12 +107,12 @@ def _root_mean_square(x: Float[Array, " p"]) -> Float[Array, ""]:
 
 def mi_face(
   release: Release,
-  image_shape: tuple[int, int],
+  image_shape: tuple[int, ...],
   alpha: int = 100,
   beta: int = 10,
   gamma: float = 0.01,
   step_size: float = 0.02,
-) -> Float[Array, "k h w"]:
+) -> Float[Array, "k h w *c"]:
   """Fredrikson's MI-Face of every class at once, see `invert_class`.
 
   One loop, until the last class is done; a class that is done stays as it is. The attacker holds
@@ -119,7 +120,7 @@ def mi_face(
 
   Args:
     release: needs `params`.
-    image_shape: (h, w) with h * w = p.
+    image_shape: (h, w) or (h, w, c), of p values.
     alpha: most steps.
     beta: costs to compare with.
     gamma: stops at a confidence of 1 - `gamma`.
@@ -131,7 +132,7 @@ def mi_face(
   Raises:
     InputError: no kernel takes images of this shape, or `beta` is no window.
   """
-  num_features = image_shape[0] * image_shape[1]
+  num_features = math.prod(image_shape)
   labels = jnp.arange(find_kernels(release.params, num_features)[-1].shape[1])
 
   def invert(label):

@@ -32,14 +32,14 @@ def units(params: Params, image_shape: tuple[int, ...]) -> Float[Array, "u h w *
   return jnp.asarray(first).T.reshape(-1, *image_shape)
 
 
-def reshape(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+def reshape(release: Release, image_shape: tuple[int, ...]) -> Float[Array, "k h w *c"]:
   """The article's inversion: one class's weights, reshaped into an image.
 
   The attacker holds the weights alone.
 
   Args:
     release: needs `params`.
-    image_shape: (h, w) with h * w = p.
+    image_shape: (h, w) or (h, w, c) with h * w * c = p.
 
   Returns:
     One raw image a class.
@@ -50,7 +50,7 @@ def reshape(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h
   return _as_images(release.params, image_shape)
 
 
-def init_diff(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+def init_diff(release: Release, image_shape: tuple[int, ...]) -> Float[Array, "k h w *c"]:
   """The same of W - W0: only what training put there.
 
   The attacker knows the initial weights too, as whoever fine-tunes a published model does, or who
@@ -58,7 +58,7 @@ def init_diff(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k
 
   Args:
     release: needs `params` and `init_params`.
-    image_shape: (h, w) with h * w = p.
+    image_shape: (h, w) or (h, w, c) with h * w * c = p.
 
   Returns:
     One raw image a class.
@@ -71,14 +71,14 @@ def init_diff(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k
   return _as_images(release.params, image_shape) - _as_images(release.init_params, image_shape)
 
 
-def seed_mean(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+def seed_mean(release: Release, image_shape: tuple[int, ...]) -> Float[Array, "k h w *c"]:
   """The weights averaged over seeds: initial values cancel as 1 / sqrt(s), what is learned stays.
 
   The attacker holds several models trained on the same people.
 
   Args:
     release: needs `peers`.
-    image_shape: (h, w) with h * w = p.
+    image_shape: (h, w) or (h, w, c) with h * w * c = p.
 
   Returns:
     One raw image a class.
@@ -91,7 +91,7 @@ def seed_mean(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k
   return jax.vmap(lambda params: _as_images(params, image_shape))(release.peers).mean(0)
 
 
-def class_centred(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+def class_centred(release: Release, image_shape: tuple[int, ...]) -> Float[Array, "k h w *c"]:
   """The weights less their mean over the classes.
 
   Softmax does not see what all classes share, and its residuals sum to zero over the classes:
@@ -100,7 +100,7 @@ def class_centred(release: Release, image_shape: tuple[int, int]) -> Float[Array
 
   Args:
     release: needs `params`.
-    image_shape: (h, w) with h * w = p.
+    image_shape: (h, w) or (h, w, c) with h * w * c = p.
 
   Returns:
     One raw image a class; their sum over classes is zero.
@@ -112,7 +112,7 @@ def class_centred(release: Release, image_shape: tuple[int, int]) -> Float[Array
   return images - images.mean(0, keepdims=True)
 
 
-def update_ratio(release: Release, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
+def update_ratio(release: Release, image_shape: tuple[int, ...]) -> Float[Array, "k h w *c"]:
   """What a class's weights changed by between two releases, over what its bias changed by.
 
   A gradient step adds sum_i r_ik x_i to the weights of class k and sum_i r_ik to its bias, with
@@ -124,7 +124,7 @@ def update_ratio(release: Release, image_shape: tuple[int, int]) -> Float[Array,
 
   Args:
     release: needs `params` and `previous_params`, of a linear model with a bias.
-    image_shape: (h, w) with h * w = p.
+    image_shape: (h, w) or (h, w, c) with h * w * c = p.
 
   Returns:
     One raw image a class, in the unit of the examples; zeros where the bias did not change.
@@ -145,10 +145,10 @@ def update_ratio(release: Release, image_shape: tuple[int, int]) -> Float[Array,
 
 
 def _only_layer(
-  params: Params, image_shape: tuple[int, int], num_classes: int | None = None
+  params: Params, image_shape: tuple[int, ...], num_classes: int | None = None
 ) -> Layer:
   """The layer of a linear model with a bias."""
-  layer, *others = find_layers(params, image_shape[0] * image_shape[1], num_classes)
+  layer, *others = find_layers(params, math.prod(image_shape), num_classes)
   if others:
     raise InputError(f"update_ratio is for linear models: this one has {1 + len(others)} layers")
   if layer.bias is None:
@@ -156,5 +156,5 @@ def _only_layer(
   return layer
 
 
-def _as_images(params: Params, image_shape: tuple[int, int]) -> Float[Array, "k h w"]:
-  return class_weights(params, image_shape[0] * image_shape[1]).reshape(-1, *image_shape)
+def _as_images(params: Params, image_shape: tuple[int, ...]) -> Float[Array, "k h w *c"]:
+  return class_weights(params, math.prod(image_shape)).reshape(-1, *image_shape)

@@ -22,8 +22,7 @@ from zipfile import ZipFile
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.data.fetch import WHOLE, download, explained
-from jaxinv.data.names import natural_pieces, shown
+from jaxinv.data.fetch import WHOLE, download, explained, natural_pieces, shown
 from jaxinv.errors import InputError
 from jaxinv.types import Dataset
 

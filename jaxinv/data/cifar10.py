@@ -21,8 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxinv.data.fetch import WHOLE, download, explained
-from jaxinv.data.names import natural_pieces, shown
+from jaxinv.data.fetch import WHOLE, download, explained, natural_pieces, shown
 from jaxinv.errors import InputError
 from jaxinv.types import Dataset, TrainTest
 

@@ -1,10 +1,11 @@
-"""Data files that may be missing or broken: what goes wrong is told in one line, and a download.
+"""Files that may be missing or broken: errors in one line, names to show, places, and a download.
 
 What is downloaded is believed only once the caller has looked at it.
 """
 
 import contextlib
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from pathlib import Path
 from tarfile import TarError
 from zipfile import BadZipFile
 
-from jaxinv.data.names import shown
 from jaxinv.errors import InputError
 
 WHOLE = "put a readable, whole copy in its place"
@@ -23,12 +23,15 @@ _ERRORS += (zlib.error, BadZipFile, TarError)
 
 
 @contextlib.contextmanager
-def explained(what: str, remedy: str = WHOLE) -> Iterator[None]:
+def explained(
+  what: str, remedy: str = WHOLE, errors: tuple[type[Exception], ...] = _ERRORS
+) -> Iterator[None]:
   """Turns what reading, unpacking and downloading raise into an InputError: cannot do `what`.
 
   Args:
     what: what is done in it, as in "read some/file".
     remedy: what the user can do where that fails.
+    errors: the exceptions that are the file's fault.
 
   Raises:
     InputError: it failed; one raised in it goes on as it is.
@@ -37,8 +40,10 @@ def explained(what: str, remedy: str = WHOLE) -> Iterator[None]:
     yield
   except InputError:
     raise
-  except _ERRORS as error:
+  except errors as error:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if type(error).__name__ == "UnidentifiedImageError":  # Pillow's names a Python object.
+      reason = "it is no image of a known format"
     raise InputError(f"cannot {shown(what)} ({shown(reason)}): {remedy}") from error
 
 
@@ -78,3 +83,34 @@ def _retrieve(url: str, name: str, folder: str) -> str:
     return pooch.retrieve(url, known_hash=None, fname=name, path=folder)
   finally:
     logger.setLevel(level)
+
+
+def data_dir(given: str | os.PathLike | None = None) -> Path:
+  """The folder of the data: the one given, else the variable JAXINV_DATA's, else `cache_dir()`."""
+  return Path(given or os.environ.get("JAXINV_DATA") or cache_dir()).expanduser()
+
+
+def cache_dir() -> Path:
+  """The user's cache folder for jaxinv."""
+  import pooch  # A tenth of a second to import.
+
+  return Path(pooch.os_cache("jaxinv"))
+
+
+def natural_pieces(name: str) -> list[tuple[str, int, str]]:
+  """A key that sorts names with the numbers in them by value: s2 before s10.
+
+  Args:
+    name: of a file or folder, of any characters.
+
+  Returns:
+    The key; the same for names that differ in case or leading zeros only.
+  """
+  # Numbers by length and digits: int() refuses those that are very long.
+  pieces = re.findall("([^0-9]*)0*([0-9]*)", name.casefold())
+  return [(text, len(number), number) for text, number in pieces]
+
+
+def shown(text: str | os.PathLike) -> str:
+  """A path or a message on one line, whatever its characters."""
+  return "".join(c if c.isprintable() else repr(c)[1:-1] for c in os.fspath(text))

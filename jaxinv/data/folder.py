@@ -8,15 +8,13 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.data.names import natural_pieces, shown
+from jaxinv.data.fetch import explained, natural_pieces, shown
 from jaxinv.errors import InputError
 from jaxinv.types import References
 
@@ -153,7 +151,7 @@ def _check_count(count: int, folder: Path) -> None:
 def _list_folder(folder: Path) -> _Listing:
   """What one folder holds; no link is followed."""
   listing = _Listing([], [], [])
-  with _explained(folder, _LAYOUT), os.scandir(folder) as entries:
+  with explained(f"read {folder}", _LAYOUT, (Exception,)), os.scandir(folder) as entries:
     for entry in entries:
       if _HIDDEN.match(entry.name):
         listing.passed.append(("hidden", entry.name))
@@ -178,7 +176,8 @@ def _read_image(
   """Reads one image as it is wanted, and its width and height as they were."""
   from PIL import Image, ImageOps  # A tenth of a second, which only those with images need.
 
-  with warnings.catch_warnings(), _explained(path, _WHOLE):
+  # A hostile file makes Pillow raise nearly anything.
+  with warnings.catch_warnings(), explained(f"read {path}", _WHOLE, (Exception,)):
     warnings.simplefilter("ignore")  # Of odd metadata: the pixels are what counts.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
@@ -247,17 +246,3 @@ def _some(names: list[str], noun: str) -> str:
 def _few(names: list[str]) -> str:
   """The first three names, and dots where there are more."""
   return ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")
-
-
-@contextmanager
-def _explained(path: Path, remedy: str) -> Iterator[None]:
-  """Turns whatever reading raises into an InputError that names the file."""
-  try:
-    yield
-  except InputError:
-    raise
-  except Exception as error:  # A hostile file makes Pillow raise nearly anything.
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if type(error).__name__ == "UnidentifiedImageError":  # Its message names a Python object.
-      reason = "it is no image of a known format"
-    raise InputError(f"cannot read {shown(path)} ({shown(reason)}): {remedy}") from error

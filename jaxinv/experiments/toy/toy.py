@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from jaxinv.data.gaussians import draw_points
 from jaxinv.ensemble import mapping, memory
 from jaxinv.ensemble.program import Program, make_program
 from jaxinv.ensemble.seeds import seed_keys
@@ -134,8 +133,11 @@ def draw(settings: Settings, seeds: Sequence[int]) -> Data:
 def _draw_points(
   keys: Key[Array, " s"], means: Float[Array, "k p"], spread: float | Array, points_per_class: int
 ) -> Float[Array, "s n p"]:
+  """Points around each mean, `points_per_class` a class and class by class, for each seed."""
+  centres = jnp.repeat(means, points_per_class, axis=0)
+
   def one(key):
-    return draw_points(Stream.POINTS.of(key), means, spread, points_per_class)
+    return centres + spread * jax.random.normal(Stream.POINTS.of(key), centres.shape)
 
   return jax.vmap(one)(keys)
 
