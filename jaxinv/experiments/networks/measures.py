@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxinv.experiments.networks.findings import Neighbours
-from jaxinv.experiments.networks.recovery import ROBUST, attacker_key, starts, wanted
+from jaxinv.experiments.networks.recovery import attacker_key, robustness_key, starts, wanted
 from jaxinv.experiments.networks.settings import (
   KeepMasks,
   NetworkArm,
@@ -106,7 +106,7 @@ def robust_accuracy(judges: Judges, arm: NetworkArm, network: TrainedNetwork, se
     return float("nan")
   settings, test = judges.settings, judges.data.test
   chosen = slice(settings.robustness.images or None)
-  key = jax.random.fold_in(attacker_key(settings, seed), ROBUST)
+  key = robustness_key(settings, seed)
   model = model_of(settings, arm, judges.data)
   how = (network.variables, test.inputs[chosen], test.labels[chosen], key)
   return float(_robust(model, settings.robustness, *how))

@@ -21,10 +21,12 @@ from jaxinv.ensemble.groups import Host, Stopped, load_whole, save_whole
 from jaxinv.ensemble.seeds import seed_keys
 from jaxinv.experiments.networks.settings import NetworkArm, NetworkSettings, model_of
 from jaxinv.experiments.networks.training import NetworkGroup, TrainedNetwork, healthy
-from jaxinv.types import Params, PRNGKey, TrainTest
+from jaxinv.types import Params, PRNGKey, Stream, TrainTest
 
 # Labels of the streams drawn from the key of a seed's attacker.
-START, _INVERT, ROBUST = range(3)
+_START, _INVERT = range(2)
+# Of the stream drawn from a seed's own key for its test of robustness; networks have no HALF.
+_ROBUST = 2
 # Images inverted together, to bound the memory.
 _TOGETHER = 512
 # By arm and seed, images by inversion, each [k, r, p].
@@ -159,8 +161,13 @@ def make_victim(model: nn.Module, variables: Params) -> Victim:
 
 
 def attacker_key(settings: NetworkSettings, seed: int) -> PRNGKey:
-  """The randomness of whoever inverts a seed's models; arms share it."""
-  return seed_keys(settings.root_seed, [seed])[0]
+  """The randomness of an attacker that inverts a seed's models; arms share it."""
+  return Stream.ATTACKER.of(seed_keys(settings.root_seed, [seed])[0])
+
+
+def robustness_key(settings: NetworkSettings, seed: int) -> PRNGKey:
+  """The randomness of the attack that measures the robust accuracy of a seed's models."""
+  return jax.random.fold_in(seed_keys(settings.root_seed, [seed])[0], _ROBUST)
 
 
 def wanted(settings: NetworkSettings, data: TrainTest) -> Int[Array, " i"]:
@@ -174,5 +181,5 @@ def starts(
   """Where an inversion of all classes and restarts begins."""
   mean = jnp.asarray(data.train.inputs.mean(0))
   num = data.train.num_classes * settings.restarts
-  begin = jax.random.fold_in(key, START)
+  begin = jax.random.fold_in(key, _START)
   return inversion.make_starts(begin, recipe, mean, num, data.train.image_shape)

@@ -9,6 +9,7 @@ import pytest
 
 from jaxinv.attacks.recipes import Inversion
 from jaxinv.ensemble.groups import Host, Stopped
+from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments.networks import recovery
 from jaxinv.experiments.networks.settings import model_of
 from jaxinv.experiments.networks.training import TrainedNetwork
@@ -43,6 +44,16 @@ def test_starts_of_a_seed_are_the_mean_of_the_training_images_but_for_its_own_no
   )
   np.testing.assert_allclose(still[0], np.tile(tiny.data.train.inputs.mean(0), (20, 1)), atol=1e-6)
   assert np.abs(noisy[0] - noisy[1]).max() > 0.05
+
+
+def test_an_attacker_draws_from_no_stream_of_training(tiny):
+  """Nor does the key of any of its draws equal a run's key or one that is folded from it."""
+  key = recovery.attacker_key(tiny.settings, 0)
+  attacker = [key, *(jax.random.fold_in(key, label) for label in (0, 1))]
+  run = train_keys(tiny.settings.root_seed, [0])[0]
+  training = [run, *jax.random.split(run), *(jax.random.fold_in(run, step) for step in range(4))]
+  drawn = {tuple(jax.random.key_data(key).tolist()) for key in attacker}
+  assert drawn.isdisjoint(tuple(jax.random.key_data(key).tolist()) for key in training)
 
 
 def test_images_inverted_in_parts_are_those_inverted_together(tiny, monkeypatch):
