@@ -198,7 +198,8 @@ class Stream(Enum):
   HALF = ("seed", 2)  # Which half of its split a control model is trained on.
   LABELS = ("seed", 3)  # Labels dealt out anew.
   ATTACKER = ("seed", 4)  # Starts and noise of whoever inverts the model.
-  POINTS = ("toy", 2)  # The toy's points.
+  POINTS = ("toy", 2)  # The toy's points; it has no halves, nor have networks.
+  ROBUSTNESS = ("network", 2)  # The attack that measures robust accuracy.
   STEP_NOISE = ("run", 2)  # Dropout, noise on inputs, DP-SGD, an adversary's starts.
   RELEASE_NOISE = ("run", 3)  # Noise added on release.
 

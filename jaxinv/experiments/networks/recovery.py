@@ -25,8 +25,6 @@ from jaxinv.types import Params, PRNGKey, Stream, TrainTest
 
 # Labels of the streams drawn from the key of a seed's attacker.
 _START, _INVERT = range(2)
-# Of the stream drawn from a seed's own key for its test of robustness; networks have no HALF.
-_ROBUST = 2
 # Images inverted together, to bound the memory.
 _TOGETHER = 512
 # By arm and seed, images by inversion, each [k, r, p].
@@ -167,7 +165,7 @@ def attacker_key(settings: NetworkSettings, seed: int) -> PRNGKey:
 
 def robustness_key(settings: NetworkSettings, seed: int) -> PRNGKey:
   """The randomness of the attack that measures the robust accuracy of a seed's models."""
-  return jax.random.fold_in(seed_keys(settings.root_seed, [seed])[0], _ROBUST)
+  return Stream.ROBUSTNESS.of(seed_keys(settings.root_seed, [seed])[0])
 
 
 def wanted(settings: NetworkSettings, data: TrainTest) -> Int[Array, " i"]:
