@@ -128,10 +128,11 @@ def _release(held: AttackerTensors, attack: Attack, model: Callable[..., Params]
 
 
 def _attack(task: Task, release: Release, num: int) -> Float[np.ndarray, "b h w c"]:
-  """Carries an attack out; to it, the channels of a pixel are pixels side by side."""
+  """Carries an attack out."""
   height, width, channels = task.source.image_shape
+  shape = (height, width, channels) if channels > 1 else (height, width)
   try:
-    found = np.asarray(task.attack.recover(release, (height, width * channels)), np.float32)
+    found = np.asarray(task.attack.recover(release, shape), np.float32)
   except Exception as error:  # The attack may be the caller's own.
     said = " ".join(str(error).split())[:200]
     kind = "" if isinstance(error, InputError) else f"it raised {type(error).__name__}: "

@@ -169,6 +169,32 @@ def test_an_attack_of_the_callers_own_may_take_some_units_at_a_time(monkeypatch)
   assert sizes == [12, 5, 5, 2]
 
 
+@pytest.mark.parametrize("attack", [*ALL, own(ALL[0].recover)])
+def test_every_attack_reads_coloured_images_as_such(attack):
+  images = smooth(4, (6, 5, 3))
+  now = {"w": flat(images, "chw").T, "b": np.arange(1.0, 5.0)}
+  before = {"w": 0 * now["w"], "b": np.zeros(4)}
+  shapes = []
+
+  def recover(release, image_shape):
+    shapes.append(image_shape)
+    return attack.recover(release, image_shape)
+
+  found = audit(
+    now,
+    (6, 5, 3),
+    layout="chw",
+    init_params=before,
+    previous_params=before,
+    peers=[now],
+    attacks=[attack._replace(recover=recover)],
+  )
+  recovered = of(found, "class", attack.name).images
+  assert recovered.shape == (4, 6, 5, 3) and set(shapes) == {(6, 5, 3)}
+  if attack.name in ("reshape", "init_diff", "seed_mean", "own"):
+    np.testing.assert_allclose(recovered, images, atol=1e-6)
+
+
 def fail(release, image_shape):
   raise KeyError("no\nsuch layer")
 

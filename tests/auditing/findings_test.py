@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from audit_results import plant
 
+from jaxinv.auditing import findings
 from jaxinv.auditing.audit import audit
 from jaxinv.auditing.findings import is_memory
 from jaxinv.auditing.verdict import verdict
@@ -30,3 +32,10 @@ def test_an_audit_prints_its_verdict_and_no_arrays():
   assert text.startswith(verdict(found)[0]) and "1 of 10 class images" in text
   assert "array(" not in text and len(text.splitlines()) < 12
   assert repr(found.findings[0]) == "Finding('w', 'reshape', 'class', num=10, structured=1)"
+
+
+def test_matches_rank_before_structure_and_that_before_noise():
+  finding = plant(7, 5, 3)
+  # Of three matches the last stands out most, though as little smooth; then Moran's I counts.
+  assert findings.rank(finding).tolist() == [2, 1, 0, 3, 4, 5, 6]
+  assert findings.rank(plant(7, 5)).tolist() == list(range(7))

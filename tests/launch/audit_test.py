@@ -108,6 +108,26 @@ def test_several_models_are_averaged(files, tmp_path):
     np.testing.assert_allclose(recovered["coef_/class/seed_mean"], mean, atol=1e-6)
 
 
+def test_coloured_images_are_drawn_in_colour(tmp_path):
+  rng = np.random.default_rng(5)
+  images = rng.standard_normal((6, 12, 10, 3)).cumsum(1).cumsum(2)
+  np.savez(tmp_path / "model.npz", coef_=images.reshape(6, -1).astype(np.float32))
+  for i, image in enumerate(images):
+    grey = 255 * (image - image.min()) / np.ptp(image)
+    (tmp_path / "them" / f"p{i}").mkdir(parents=True)
+    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "them" / f"p{i}" / "0.png")
+  arguments = [f"--weights={tmp_path / 'model.npz'}", "--image_shape=12,10,3", "--layout=hwc"]
+  arguments += [f"--reference={tmp_path / 'them'}", f"--out_dir={tmp_path / 'out'}"]
+  assert audit.main(arguments) == 0
+  found = json.loads((tmp_path / "out" / "audit.json").read_text())
+  assert found["image_shape"] == [12, 10, 3]
+  assert found["measures"]["reshape"]["identification"] == 1
+  with np.load(tmp_path / "out" / "recovered.npz") as recovered:
+    np.testing.assert_allclose(recovered["coef_/class/reshape"], images, rtol=1e-6)
+  drawn = np.asarray(Image.open(tmp_path / "out" / "figures" / "clearest.png").convert("RGB"))
+  assert (np.ptp(drawn.astype(int), axis=-1) > 40).mean() > 0.05
+
+
 OWN = """
 from jaxinv import Attack
 
