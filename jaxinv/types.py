@@ -34,6 +34,8 @@ class Dataset(NamedTuple):
     image_shape: (h, w), or (h, w, c) of coloured images, with p values in all; None where examples
       are not images.
     names: name of each class.
+    credit: a sentence that says whose the examples are, for the pages; empty where nobody's.
+    drawn: whether a program drew them, so that they show nobody and nothing.
   """
 
   inputs: Float[np.ndarray, "n p"]
@@ -41,6 +43,17 @@ class Dataset(NamedTuple):
   num_classes: int
   image_shape: tuple[int, ...] | None
   names: tuple[str, ...]
+  credit: str = ""
+  drawn: bool = False
+
+  def __repr__(self) -> str:
+    """One line, as `Dataset(400 images of 112 x 92, 40 classes)`."""
+    if self.image_shape is None:
+      what = f"examples of {self.inputs.shape[-1]} features"
+    else:
+      what = f"images of {' x '.join(map(str, self.image_shape))}"
+    drawn = ", drawn by a program" if self.drawn else ""
+    return f"Dataset({len(self.inputs)} {what}, {self.num_classes} classes{drawn})"
 
 
 class TrainTest(NamedTuple):
@@ -117,6 +130,16 @@ class Hyper(NamedTuple):
   dp_noise: Any = 0.0
   release_noise: Any = 0.0
   release_bits: Any = float("inf")
+
+  def __repr__(self) -> str:
+    """Only what differs from the defaults, as `Hyper(learning_rate=0.5)`."""
+    default = self._field_defaults
+    changed = {
+      name: value
+      for name, value in self._asdict().items()
+      if not np.isscalar(value) or value != default[name]
+    }
+    return f"Hyper({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
 
 class RobustHyper(NamedTuple):
@@ -255,6 +278,10 @@ class Release(NamedTuple):
   init_params: Params | None = None
   peers: Params | None = None
   previous_params: Params | None = None
+
+  def __repr__(self) -> str:
+    """What is held, as `Release(params, init_params)`; not the numbers."""
+    return f"Release({', '.join(k for k, v in self._asdict().items() if v is not None)})"
 
 
 class References(NamedTuple):

@@ -188,6 +188,7 @@ def _main(argv: Sequence[str]) -> None:
       attack=_attack_words(settings.robustness, len(data.test.labels)),
       config=here.config,
       command=here.command,
+      credit=data.train.credit,
     )
     report = page.write_page(here.out_dir, story)
   _print_summary(result, summary)

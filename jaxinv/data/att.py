@@ -29,6 +29,10 @@ from jaxinv.types import Dataset
 URL = "https://www.cl.cam.ac.uk/research/dtg/attarchive/pub/data/att_faces.zip"
 # Of the decoded pixels, people and images in order: it holds for every way of packing them.
 PIXEL_SHA256 = "2e4844a9f4fa4397058f69d6208047170f2e9d399cda18b55c1e8d28f0a83431"
+CREDIT = (
+  "The photographs are the AT&T Database of Faces: credit AT&T Laboratories Cambridge "
+  "(F. Samaria and A. Harter, 1994)."
+)
 MAX_IMAGE_BYTES = 64 * 2**20
 MAX_TOTAL_BYTES = 4 * 2**30
 
@@ -237,7 +241,8 @@ def _decode_people(files: list[PgmFile], root: str) -> Dataset:
   names = tuple(name[-1] if count[name[-1]] == 1 else "/".join(name) for name in people)
   # Folders may be named in bytes that are no text; what is shown and written must be.
   names = tuple(name.encode("utf-8", "replace").decode() for name in names)
-  return Dataset(np.stack(rows), np.array(labels, np.int32), len(people), first[1], names)
+  labels = np.array(labels, np.int32)
+  return Dataset(np.stack(rows), labels, len(people), first[1], names, CREDIT)
 
 
 def _read_bytes(file: PgmFile, where: str) -> bytes:

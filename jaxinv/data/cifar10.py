@@ -33,6 +33,10 @@ NAMES = (
   "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )
 # fmt: on
+CREDIT = (
+  "The photographs are a part of CIFAR-10: credit A. Krizhevsky, Learning Multiple Layers of "
+  "Features from Tiny Images, 2009."
+)
 RESOLUTIONS = (32, 16, 8, 4)
 MAX_TOTAL_BYTES = 2**30  # Of all files together, or unpacked; CIFAR-10 has 184,380,000.
 MAX_MEMBERS = 10_000
@@ -79,7 +83,8 @@ def load_cifar10(data_dir: str | os.PathLike, resolution: int = _SIDE) -> TrainT
     records = np.concatenate([_parse(files[it], os.path.join(root, it)) for it in chosen])
     _check_classes(records, names, kind, root)
     inputs, labels = _pixels(records, resolution), records[:, 0].astype(np.int32)
-    sides.append(Dataset(inputs, labels, len(names), (resolution, resolution, 3), names))
+    shape = (resolution, resolution, 3)
+    sides.append(Dataset(inputs, labels, len(names), shape, names, CREDIT))
   return TrainTest(*sides)
 
 

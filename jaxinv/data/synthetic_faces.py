@@ -51,7 +51,8 @@ def synthetic_faces(
     images = _draw_people(jax.random.key(seed), people, float(pose), images_per_person, shape)
   inputs = np.asarray(images).reshape(num_people * images_per_person, math.prod(shape))
   labels = np.repeat(people, images_per_person)
-  return Dataset(inputs, labels, num_people, shape, tuple(f"person {i + 1}" for i in people))
+  names = tuple(f"person {i + 1}" for i in people)
+  return Dataset(inputs, labels, num_people, shape, names, drawn=True)
 
 
 def _check(num_people: int, images_per_person: int, shape: tuple[int, int], pose: float) -> None:

@@ -160,7 +160,7 @@ def _draw(key: PRNGKey, count: int, size: int) -> Dataset:
   chunks = [_draw_chunk(key, jnp.arange(start, start + _CHUNK), size) for start in starts]
   images, labels = (np.concatenate(parts)[:count] for parts in zip(*chunks, strict=True))
   inputs = images.reshape(count, size * size * 3)
-  return Dataset(inputs, labels, len(NAMES), (size, size, 3), NAMES)
+  return Dataset(inputs, labels, len(NAMES), (size, size, 3), NAMES, drawn=True)
 
 
 @partial(jax.jit, static_argnums=2)

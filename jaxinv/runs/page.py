@@ -52,32 +52,20 @@ class Section(NamedTuple):
   folded: bool = False
 
 
-_ATT = (
-  "The photographs are the AT&T Database of Faces: credit AT&T Laboratories Cambridge "
-  "(F. Samaria and A. Harter, 1994)."
-)
-
-
-def run_section(command: str, config: Mapping, text: Sequence[str] = ()) -> Section:
+def run_section(command: str, config: Mapping, credit: str = "") -> Section:
   """How the page was made: the command, versions, device and every flag, folded; the data's credit.
 
   Args:
     command: the command line.
     config: what config.json holds.
-    text: further paragraphs, such as credits.
+    credit: whose the data are, where they are somebody's.
 
   Returns:
     The section.
   """
-  text = [f"This page is made by **{command}**.", *text]
-  text += [credit_of(config)] if credit_of(config) else []
+  text = [f"This page is made by **{command}**.", *([credit] if credit else [])]
   table = Table("", ("what", "value"), run_rows(command, config))
   return Section("This run", text, tables=[table], folded=True)
-
-
-def credit_of(config: Mapping) -> str:
-  """Whose the data are, where they are somebody's."""
-  return _ATT if config["flags"].get("dataset") == "att" else ""
 
 
 def run_rows(command: str, config: Mapping) -> list[tuple[str, str]]:

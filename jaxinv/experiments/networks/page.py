@@ -15,10 +15,6 @@ from jaxinv.runs.page import Picture, Section, run_section, write_report
 __all__ = ["PageData", "write_page"]
 
 _TITLE = "Robust or private: networks inverted"
-_CIFAR = (
-  "The photographs are a part of CIFAR-10: credit A. Krizhevsky, Learning Multiple Layers of "
-  "Features from Tiny Images, 2009."
-)
 _GRID = (
   "Above, a real image of each class (the test image nearest to the class's mean), and where the "
   "inversion starts. Below, what is recovered from networks that differ in their seed only: the "
@@ -145,5 +141,4 @@ def _everything(story: PageData, picture: _Album) -> Section:
 
 
 def _run(story: PageData) -> Section:
-  credit = [_CIFAR] if story.config["flags"].get("dataset") == "cifar10" else []
-  return run_section(story.command, story.config, credit)
+  return run_section(story.command, story.config, story.credit)

@@ -24,6 +24,7 @@ class PageData(NamedTuple):
     attack: how robust accuracy was measured, in words.
     config: what config.json holds.
     command: the command line.
+    credit: whose the images are, where they are somebody's.
   """
 
   result: NetworksResult
@@ -32,6 +33,7 @@ class PageData(NamedTuple):
   attack: str
   config: Mapping
   command: str
+  credit: str = ""
 
 
 def with_survivors(story: PageData) -> PageData:

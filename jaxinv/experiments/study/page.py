@@ -81,7 +81,7 @@ def write_page(out_dir: Path, story: Story) -> Path:
     _texts_section(story),
     _numbers_section(story),
     _reading_section(attackers(story.question).values()),
-    run_section(story.command, story.config),
+    run_section(story.command, story.config, story.dataset.credit),
   ]
   told = [section for section in sections if section]
   return write_report(out_dir / "report.html", "Do the defences defend?", _lead(story), told)
@@ -90,8 +90,7 @@ def write_page(out_dir: Path, story: Story) -> Path:
 def _lead(story: Story) -> list[str]:
   """What was asked and what was found, in a few sentences."""
   question, data, answer = story.question, story.dataset, story.answer
-  is_drawn = story.config["flags"]["dataset"] == "synthetic_faces"
-  kind = " drawn by the program" if is_drawn else ""
+  kind = " drawn by the program" if data.drawn else ""
   seeds = count(question.settings.num_seeds, "seed")
   text = (
     f"{count(len(question.cells), 'way')} of training a model to tell {data.num_classes} people "

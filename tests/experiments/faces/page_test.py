@@ -22,7 +22,7 @@ CONFIG = {
 def page_data(shape, **changes) -> page.PageData:
   found = planted.outcome(shape)
   data = page.PageData(
-    planted.dataset(shape),
+    planted.dataset(shape)._replace(credit="Credit: Ann & Bob."),
     found,
     planted.summary(found),
     CONFIG,
@@ -68,7 +68,15 @@ def test_words_follow_the_numbers(written):
 
 def test_the_datas_owners_and_the_command_are_told(written):
   _, html = written
-  assert "credit AT&amp;T Laboratories Cambridge" in html and "command &lt;x&gt;" in html
+  assert "Credit: Ann &amp; Bob." in html and "command &lt;x&gt;" in html
+
+
+def test_faces_that_a_program_drew_are_said_to_be(written, tmp_path):
+  """And no others, whatever their data set is called."""
+  assert "drawn by the program" not in written[1]
+  data = page_data((6, 5))
+  drawn = data._replace(dataset=data.dataset._replace(drawn=True))
+  assert "drawn by the program" in page.write_page(tmp_path, drawn).read_text()
 
 
 def test_models_that_all_diverged_are_said_to_have(tmp_path):

@@ -6,6 +6,7 @@ import html
 import pytest
 from matplotlib.image import imread
 
+from jaxinv.data.cifar10 import CREDIT
 from jaxinv.experiments.networks import outcome
 from jaxinv.experiments.networks import page as cifar_report
 from planted_networks import METRICS, diverge, make_result
@@ -27,7 +28,7 @@ def write(tmp_path, result) -> tuple[str, dict]:
   summary = outcome.summarize(result)
   paired = outcome.compare(result)
   story = cifar_report.PageData(
-    result, summary, paired, "20 steps of pgd_l2", CONFIG, "python -m x"
+    result, summary, paired, "20 steps of pgd_l2", CONFIG, "python -m x", CREDIT
   )
   page = cifar_report.write_page(tmp_path, story)
   return html.unescape(page.read_text()), summary

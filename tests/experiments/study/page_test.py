@@ -124,6 +124,13 @@ def test_the_page_tells_numbers_as_they_are(page, story):
   assert "**" not in text
 
 
+def test_only_a_data_set_that_a_program_drew_is_said_to_be(page, story):
+  """And its credit is told; the flag `--dataset` plays no part."""
+  assert "drawn by the program" not in page[0]
+  drawn = story.dataset._replace(drawn=True, credit="Credit: Ann.")
+  assert "photographs drawn by the program" in study_report._lead(story._replace(dataset=drawn))[0]
+
+
 def test_cells_are_called_by_their_values_and_keep_what_is_theirs(story):
   short = study_story.with_short_names(story)
   names = [cell.arm.name for cell in short.question.cells]
