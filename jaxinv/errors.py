@@ -17,6 +17,13 @@ class InputError(ValueError):
   """What the user gave cannot be used: says in one line what, where, and what to do.
 
   The launch scripts print the message alone, without a traceback, and exit with status 1.
+
+  Example:
+    >>> try:
+    ...   choose("loss", "hinge", {"softmax": 1, "sigmoid": 2})
+    ... except InputError as error:
+    ...   print(error)
+    unknown loss 'hinge': choose from softmax, sigmoid
   """
 
 

@@ -36,6 +36,12 @@ class Dataset(NamedTuple):
     names: name of each class.
     credit: a sentence that says whose the examples are, for the pages; empty where nobody's.
     drawn: whether a program drew them, so that they show nobody and nothing.
+
+  Example:
+    >>> inputs = np.zeros((4, 6), np.float32)
+    >>> two = Dataset(inputs, np.array([0, 0, 1, 1]), 2, (2, 3), ("cat", "dog"))
+    >>> two.inputs[two.labels == 1].reshape(-1, *two.image_shape).shape
+    (2, 2, 3)
   """
 
   inputs: Float[np.ndarray, "n p"]
@@ -115,6 +121,10 @@ class Hyper(NamedTuple):
     release_noise: standard deviation of the Gaussian noise added to the parameters when they are
       released, in units of each array's root mean square.
     release_bits: bits that each released parameter is rounded to; infinite for no rounding.
+
+  Example:
+    >>> Hyper(learning_rate=0.01)._replace(weight_decay=0.1).weight_decay
+    0.1
   """
 
   learning_rate: Any = 0.1
@@ -272,6 +282,11 @@ class Release(NamedTuple):
       seeds, where the attacker has them.
     previous_params: the parameters of an earlier release of the same model, where the attacker
       has them.
+
+  Example:
+    >>> weights = {"kernel": np.ones((6, 2))}  # Any pytree; images of 6 pixels, 2 classes.
+    >>> Release(weights, init_params={"kernel": np.zeros((6, 2))}).peers is None
+    True
   """
 
   params: Params

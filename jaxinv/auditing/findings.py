@@ -21,6 +21,12 @@ class Tensor(NamedTuple):
     use: `images` where it was recovered from, `layer` or `bias` where it helped to (in the chain of
       dense layers behind the images), `filters` for kernels of convolutions, `none`.
     why: in a few words, why so.
+
+  Example:
+    >>> import jaxinv
+    >>> weights = {"kernel": np.ones((120, 2)), "bias": np.zeros(2)}
+    >>> [tensor.use for tensor in jaxinv.audit(weights, image_shape=(12, 10)).tensors]
+    ['bias', 'images']
   """
 
   name: str
@@ -48,6 +54,13 @@ class Finding(NamedTuple):
     match: with references, whom each unit resembles.
     match_q: its p-values corrected likewise; None without references.
     matched: whether that is at most the audit's alpha; None without references.
+
+  Example:
+    >>> import jaxinv
+    >>> noise = np.random.default_rng(0).standard_normal((120, 2))
+    >>> finding, *_ = jaxinv.audit({"kernel": noise}, image_shape=(12, 10)).findings
+    >>> finding.images.shape, finding.structured.tolist()
+    ((2, 12, 10, 1), [False, False])
   """
 
   source: str
@@ -84,6 +97,13 @@ class Audit(NamedTuple):
       `identification_p`: the chance that so many classes are closest to their own person, if each
       were as close to anybody. Empty where there are not as many people as classes.
     notes: what was not looked at and why, and what a reader must know.
+
+  Example:
+    >>> import jaxinv
+    >>> ramp = np.add.outer(np.arange(12.0), np.arange(10.0)).ravel()  # An image, as no noise is.
+    >>> found = jaxinv.audit({"kernel": np.stack([ramp, -ramp], 1)}, image_shape=(12, 10))
+    >>> found.structure, found.match
+    (True, None)
   """
 
   tensors: tuple[Tensor, ...]

@@ -75,6 +75,17 @@ def load_att(data_dir: str | os.PathLike) -> Dataset:
 
   Raises:
     InputError: nothing is found, or what is found cannot be used.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> temporary = tempfile.TemporaryDirectory()
+    >>> folder = pathlib.Path(temporary.name)
+    >>> for person in ("s1", "s2"):
+    ...   (folder / person).mkdir()
+    ...   _ = (folder / person / "1.pgm").write_bytes(b"P5 3 2 255 " + bytes(range(6)))
+    >>> people = load_att(folder)
+    >>> people.names, people.image_shape
+    (('s1', 's2'), (2, 3))
   """
   root = _find_faces(os.path.expanduser(os.fspath(data_dir)))
   if os.path.isdir(root):

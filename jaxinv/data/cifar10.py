@@ -67,6 +67,16 @@ def load_cifar10(data_dir: str | os.PathLike, resolution: int = _SIDE) -> TrainT
 
   Raises:
     InputError: nothing is found, or what is found cannot be used.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> temporary = tempfile.TemporaryDirectory()
+    >>> folder = pathlib.Path(temporary.name)
+    >>> images = b"".join(bytes([label]) + bytes(3072) for label in range(10))  # All black.
+    >>> for name in ("data_batch_1.bin", "test_batch.bin"):
+    ...   _ = (folder / name).write_bytes(images)
+    >>> load_cifar10(folder, resolution=16).train.image_shape
+    (16, 16, 3)
   """
   if resolution not in RESOLUTIONS:
     choices = ", ".join(map(str, RESOLUTIONS))

@@ -72,6 +72,17 @@ def load_references(folder: Path, image_shape: tuple[int, int, int]) -> Referenc
     InputError: there is no such folder or no image in it, it has images and sub-folders with images
       side by side, it or one of its images cannot be read, or there is more than `MAX_IMAGES` or
       `MAX_TOTAL_BYTES`.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> temporary = tempfile.TemporaryDirectory()
+    >>> folder = pathlib.Path(temporary.name)
+    >>> for person in ("ann", "bob"):
+    ...   (folder / person).mkdir()
+    ...   _ = (folder / person / "1.pgm").write_bytes(b"P5 3 2 255 " + bytes(range(6)))
+    >>> references = load_references(folder, (2, 3, 1))
+    >>> references.people, references.images.shape
+    (('ann', 'bob'), (2, 2, 3, 1))
   """
   folder = Path(folder)
   _check_shape(image_shape)

@@ -42,6 +42,11 @@ def synthetic_faces(
 
   Raises:
     InputError: an argument is out of its range.
+
+  Example:
+    >>> people = synthetic_faces(seed=0, num_people=2, images_per_person=3)
+    >>> people.inputs.shape, people.image_shape
+    ((6, 10304), (112, 92))
   """
   _check(num_people, images_per_person, image_shape, pose)
   shape = (int(image_shape[0]), int(image_shape[1]))

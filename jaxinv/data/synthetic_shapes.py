@@ -139,6 +139,11 @@ def synthetic_shapes(
 
   Raises:
     InputError: an argument is out of its range.
+
+  Example:
+    >>> shapes = synthetic_shapes(0, num_train=20, num_test=10, resolution=16)
+    >>> shapes.train.inputs.shape, shapes.test.image_shape
+    ((20, 768), (16, 16, 3))
   """
   for name, number in (("num_train", num_train), ("num_test", num_test)):
     if number < len(NAMES):

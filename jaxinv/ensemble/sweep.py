@@ -29,6 +29,16 @@ class Ensemble(NamedTuple):
     params: the models' parameters on the host, each leaf with a leading axis s.
     history: a record for each recorded step, each leaf [t, s].
     steps: the recorded steps.
+
+  Example:
+    >>> import jaxinv
+    >>> from jaxinv.training import LOSSES, OPTIMIZERS, make_trainer
+    >>> from jaxinv.models import make_model
+    >>> people = jaxinv.synthetic_faces(num_people=2, images_per_person=4)
+    >>> trainer = make_trainer(make_model(2), LOSSES["softmax"], OPTIMIZERS["sgd"])
+    >>> found = train(trainer, jaxinv.Hyper(), people, seeds=3, steps=4, record_every=2)
+    >>> found.steps.tolist(), found.history.train_loss.shape
+    ([0, 2, 4], (3, 3))
   """
 
   params: Params

@@ -266,6 +266,14 @@ def summarize(outcome: Outcome) -> dict:
     {arm: {attack: {metric: {mean, low, high, n}}}}, and {arm: {"diverged": [seeds]}}. `seed_mean`
     is one image from n seeds and has no interval over seeds: low and high are None, as they are
     where a single seed counts.
+
+  Example:
+    >>> import jaxinv
+    >>> people = jaxinv.synthetic_faces(num_people=3, images_per_person=4)
+    >>> sgd = jaxinv.Arm("sgd", "sgd", jaxinv.Hyper(learning_rate=0.1))
+    >>> found = jaxinv.run(jaxinv.Settings((sgd,), num_seeds=2, steps=5, batch_size=0), people)
+    >>> sorted(summarize(found)["sgd"]["init_diff"]["ncc_centred"])
+    ['high', 'low', 'mean', 'n']
   """
   return {name: summarize_arm(arm.measures, arm.healthy) for name, arm in outcome.arms.items()}
 

@@ -35,6 +35,10 @@ class Arm(NamedTuple):
     optimizer: a name in `optimizers.OPTIMIZERS`, or a function from `Hyper` to an optax
       transformation.
     hyper: its hyperparameters.
+
+  Example:
+    >>> Arm("sgd", "sgd", Hyper(learning_rate=0.1)).optimizer
+    'sgd'
   """
 
   name: str
@@ -78,6 +82,12 @@ class Settings:
     photographs: whether logits are kept, and recovered images are compared with every example.
     shuffled_labels: whether the training examples' labels are dealt out anew for each seed, while
       what is recovered is compared with the true classes: a control.
+
+  Example:
+    >>> sgd = Arm("sgd", "sgd", Hyper(learning_rate=0.1))
+    >>> settings = Settings(arms=(sgd,), num_seeds=4, attacks=("reshape", attacks.init_diff))
+    >>> settings.steps, settings.batch_size
+    (1000, 32)
   """
 
   arms: tuple[Arm, ...]

@@ -20,6 +20,12 @@ class Targets(NamedTuple):
   Attributes:
     train_mean: mean training image of each class, in the data's unit.
     holdout_mean: mean held-out image of each class; None where nothing was held out.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> targets = Targets(train_mean=jnp.zeros((2, 8, 8)))  # 2 classes, nothing held out.
+    >>> sorted(measure(jnp.ones((2, 8, 8)), targets, ["ncc", "excess"]))
+    ['ncc']
   """
 
   train_mean: Float[Array, "k h w *c"]

@@ -37,6 +37,12 @@ class MLP(nn.Module):
     kernel_init: initialiser of the kernels, each [fan in, fan out].
     activation: what stands between two layers.
     dot_general: how layers multiply inputs by kernels; `jax.lax.dot_general` or its like.
+
+  Example:
+    >>> net = MLP(num_classes=3, hidden=(8,), activation=nn.tanh)
+    >>> variables = net.init(jax.random.key(0), jnp.ones((1, 5)))
+    >>> net.apply(variables, jnp.ones((4, 5))).shape
+    (4, 3)
   """
 
   num_classes: int

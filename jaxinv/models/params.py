@@ -53,6 +53,11 @@ def weight_movement(params: Params, init_params: Params) -> Float[Array, ""]:
 
   Returns:
     How far training moved the weights, relative to their initial size.
+
+  Example:
+    >>> start = {"kernel": jnp.ones((6, 2))}
+    >>> round(float(weight_movement({"kernel": 1.5 * start["kernel"]}, start)), 6)
+    0.5
   """
 
   def kernels(tree):

@@ -1,0 +1,43 @@
+"""Everything that is exported says what it does, and shows it by an example that runs."""
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+
+import jaxinv
+
+ROOMS = ("attacks", "auditing", "data", "ensemble", "metrics", "models", "training")
+
+
+def _exported():
+  """(where, name, value) of every public function and class, each once."""
+  found = {}
+  for where in ("jaxinv", *(f"jaxinv.{room}" for room in ROOMS)):
+    module = importlib.import_module(where)
+    for name in module.__all__:
+      value = getattr(module, name)
+      if inspect.isfunction(value) or inspect.isclass(value):
+        found.setdefault(id(value), (f"{where}.{name}", value))
+  return list(found.values())
+
+
+def test_every_room_is_offered_and_says_what_it_exports():
+  assert set(ROOMS) <= set(jaxinv.__all__)
+  for room in ROOMS:
+    module = getattr(jaxinv, room)
+    assert module.__doc__ and module.__all__, room
+    assert all(hasattr(module, name) for name in module.__all__), room
+
+
+@pytest.mark.parametrize(("where", "value"), [pytest.param(*it, id=it[0]) for it in _exported()])
+def test_what_is_exported_is_explained_with_an_example_that_runs(where, value):
+  text = inspect.getdoc(value) or ""
+  assert ">>>" in text, f"{where} has no example"
+  example = doctest.DocTestParser().get_doctest(text, {"jaxinv": jaxinv}, where, None, 0)
+  said = []
+  runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+  module = importlib.import_module(value.__module__)
+  example.globs.update(vars(module))
+  assert not runner.run(example, out=said.append).failed, "".join(said)
