@@ -30,6 +30,7 @@ from jaxinv.types import Dataset
 from . import flags as shared
 from .arms import parse_arms
 from .define import group
+from .own import define_own, own_values
 from .run import opened, run
 
 ARMS = (
@@ -67,7 +68,7 @@ shared.define_training(
   arm=[],
 )
 shared.define_models(FLAGS)
-shared.define_own(FLAGS)
+define_own(FLAGS)
 shared.define_distributed(FLAGS)
 _what = group(FLAGS, "what")
 _what.choice(
@@ -97,7 +98,7 @@ def _main(argv: Sequence[str]) -> None:
   place = shared.place(FLAGS)
   dataset = shared.load_dataset(FLAGS)
   people = _people(dataset)
-  settings = _settings(watch=people[0], **shared.own_values(FLAGS, dataset.num_classes))
+  settings = _settings(watch=people[0], **own_values(FLAGS, dataset.num_classes))
   lab = experiment.make_experiment(settings, dataset)
   poses = shared.poses(FLAGS)
   sweep = replace(settings, num_seeds=FLAGS.pose_seeds)

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from flax import linen as nn
 
-from jaxinv.attacks.attack import Attack
 from jaxinv.data.att import download_att, load_att
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.ensemble import memory
-from jaxinv.errors import InputError, named_object
+from jaxinv.errors import InputError
 from jaxinv.experiments.settings import ENGINES, Arm, Settings
 from jaxinv.metrics.images import NORMALIZATIONS
-from jaxinv.metrics.metric import Metric
 from jaxinv.models.dense import INITIALIZERS
 from jaxinv.runs import processes
 from jaxinv.training.losses import LOSSES
@@ -183,58 +180,6 @@ def _is_address(text: str) -> bool:
   return bool(found) and int(found[1]) < 2**16
 
 
-def define_own(f: flags.FlagValues) -> None:
-  """Adds the flags by which a run takes values of the user's own code."""
-  what = group(f, "what")
-  what.texts(
-    "attack",
-    [],
-    "An attack to make: a name of the project's, or your own as package.module:name; repeat for "
-    "several. The default ones if none is given.",
-  )
-  what.texts(
-    "metric",
-    [],
-    "A metric to measure: a name, or your own as package.module:name; repeat for several. The "
-    "default ones if none is given.",
-  )
-  what.string(
-    "model",
-    None,
-    "Your own model as package.module:name: a Flax module, or a function of the number of classes "
-    "that returns one.",
-  )
-
-
-def own_values(f: flags.FlagValues, num_classes: int) -> dict[str, Any]:
-  """The fields of `Settings` that the flags of `define_own` give.
-
-  Args:
-    f: the flags.
-    num_classes: classes of the data, for a function that makes the model.
-
-  Returns:
-    Values by field; fields whose flag is not given are missing.
-
-  Raises:
-    InputError: what is named cannot be imported, or is of another type.
-  """
-  found = {}
-  for flag, kind in (("attack", Attack), ("metric", Metric)):
-    if f[flag].value:
-      found[f"{flag}s"] = tuple(
-        named_object(text, f"--{flag}", kind) if ":" in text else text for text in f[flag].value
-      )
-  if f.model:
-    model = named_object(f.model, "--model")
-    if not isinstance(model, nn.Module):
-      model = model(num_classes) if callable(model) else model
-    if not isinstance(model, nn.Module):
-      raise InputError(f"--model: {f.model} gives a {type(model).__name__}, not a Flax module")
-    found["model"] = model
-  return found
-
-
 def define_training(f: flags.FlagValues, **defaults: Any) -> None:
   """Adds the flags of training many models; `defaults` gives each one's default by name."""
   what, data, training, output, machine = (
@@ -255,7 +200,11 @@ def define_training(f: flags.FlagValues, **defaults: Any) -> None:
   data.switch("fixed_split", False, "One split into training and held-out for all seeds.")
   integer(training, "steps", 0, 10**8, "Training steps of each model; 0 leaves them untrained.")
   integer(training, "batch_size", 0, 10**7, "Examples a step; 0 for the whole training split.")
-  training.choice("loss", defaults["loss"], list(LOSSES), "The loss.")
+  training.string(
+    "loss",
+    defaults["loss"],
+    f"The loss: {', '.join(LOSSES)}, or your own as package.module:name.",
+  )
   training.choice(
     "initializer",
     "torch_uniform",
@@ -325,8 +274,7 @@ def settings(f: flags.FlagValues, arms: Sequence[Arm], **others: Any) -> Setting
     root_seed=f.seed,
     hidden=integers("hidden", f.hidden, 1, 65536),
     record_every=f.record_every or max(1, f.steps // 50),
-    **{name: f[name].value for name in same},
-    **others,
+    **({name: f[name].value for name in same} | others),
   )
 
 

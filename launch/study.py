@@ -31,6 +31,7 @@ from jaxinv.experiments.study.study import Question
 from . import flags as shared
 from .arms import parse_arms, parse_grid
 from .define import group
+from .own import define_own, own_values
 from .run import opened, run
 
 ARMS = (
@@ -67,7 +68,7 @@ shared.define_training(
   arm=[],
 )
 shared.define_models(FLAGS)
-shared.define_own(FLAGS)
+define_own(FLAGS)
 _what, _output = group(FLAGS, "what"), group(FLAGS, "output")
 _what.texts(
   "grid",
@@ -157,7 +158,7 @@ def _question(num_classes: int) -> Question:
   if "momentum" in grid and plain:
     raise InputError(f"--grid: sgd, of arm {plain[0]}, has no momentum: give optimizer=momentum")
   cells = study.cross(arms, grid)
-  own = shared.own_values(FLAGS, num_classes)
+  own = own_values(FLAGS, num_classes)
   attacks = own.pop("attacks", ())
   settings = shared.settings(FLAGS, tuple(cell.arm for cell in cells), **own)
   return Question(

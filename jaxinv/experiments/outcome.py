@@ -1,5 +1,6 @@
 """The results of all groups put together: by arm, over all seeds."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from jaxinv.ensemble.compilation import use_cache
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.mapping import SHARED_DATA, run_at
 from jaxinv.ensemble.program import chunk_lengths
+from jaxinv.ensemble.progress import ProgressBar
 from jaxinv.errors import InputError
 from jaxinv.experiments import leakage
 from jaxinv.experiments.experiment import Experiment, make_experiment, split_of
@@ -26,7 +28,6 @@ from jaxinv.models.params import flatten
 from jaxinv.runs import tables
 from jaxinv.types import Data, Dataset
 
-_NOBODY = Host()
 # Of a record, what goes into the history; `finite` is told apart.
 CURVES = ("train_loss", "train_accuracy", "holdout_accuracy")
 
@@ -114,13 +115,16 @@ class Outcome(NamedTuple):
     return pandas.DataFrame(rows, columns=["arm", "seed", "attack", "metric", "value"])
 
 
-def run(settings: Settings, dataset: Dataset, host: Host = _NOBODY) -> Outcome:
+def run(
+  settings: Settings, dataset: Dataset, host: Host | None = None, progress: bool = True
+) -> Outcome:
   """Trains, examines and puts together a whole experiment, in memory.
 
   Args:
     settings: what to do.
     dataset: images with their classes.
-    host: progress, messages, when to stop.
+    host: progress, messages, when to stop, in place of a progress bar.
+    progress: whether to show one; only ever on a terminal.
 
   Returns:
     The outcome.
@@ -138,7 +142,11 @@ def run(settings: Settings, dataset: Dataset, host: Host = _NOBODY) -> Outcome:
   """
   use_cache()
   experiment = make_experiment(settings, dataset)
-  return assemble(experiment, run_groups(experiment, plan(experiment), None, host))
+  groups, total = plan(experiment), settings.steps * settings.num_seeds * len(settings.arms)
+  shown = contextlib.nullcontext() if host or not progress else ProgressBar(total, "run-steps")
+  with shown as bar:
+    told = host or (Host(bar.advance, bar.say) if bar else Host())
+    return assemble(experiment, run_groups(experiment, groups, None, told))
 
 
 def assemble(experiment: Experiment, results: Sequence[GroupResult]) -> Outcome:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from jaxinv.ensemble import mapping, memory
 from jaxinv.ensemble.program import Program, make_program
 from jaxinv.ensemble.seeds import seed_keys
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, choose
 from jaxinv.experiments.settings import Arm
 from jaxinv.models.dense import make_model
 from jaxinv.models.params import find_kernels
@@ -95,6 +95,7 @@ class Engine(NamedTuple):
 
 def check(settings: Settings) -> None:
   """Raises InputError, with what to do, unless the settings make sense and fit the memory."""
+  choose("loss", settings.loss, LOSSES)
   num_points = settings.points_per_class * len(settings.means)
   if settings.batch_size > num_points:
     raise InputError(

@@ -1,0 +1,67 @@
+"""Values of the user's own code on the command line, as package.module:name."""
+
+from typing import Any
+
+from absl import flags
+from flax import linen as nn
+
+from jaxinv.attacks.attack import Attack
+from jaxinv.errors import InputError, named_object
+from jaxinv.metrics.metric import Metric
+from jaxinv.training.losses import Loss
+
+from .define import group
+
+
+def define_own(f: flags.FlagValues) -> None:
+  """Adds the flags by which a run takes values of the user's own code."""
+  what = group(f, "what")
+  what.texts(
+    "attack",
+    [],
+    "An attack to make: a name of the project's, or your own as package.module:name; repeat for "
+    "several. The default ones if none is given.",
+  )
+  what.texts(
+    "metric",
+    [],
+    "A metric to measure: a name, or your own as package.module:name; repeat for several. The "
+    "default ones if none is given.",
+  )
+  what.string(
+    "model",
+    None,
+    "Your own model as package.module:name: a Flax module, or a function of the number of classes "
+    "that returns one.",
+  )
+
+
+def own_values(f: flags.FlagValues, num_classes: int) -> dict[str, Any]:
+  """The fields of `Settings` that the flags of `define_own` give.
+
+  Args:
+    f: the flags.
+    num_classes: classes of the data, for a function that makes the model.
+
+  Returns:
+    Values by field; fields whose flag is not given are missing.
+
+  Raises:
+    InputError: what is named cannot be imported, or is of another type.
+  """
+  found = {}
+  for flag, kind in (("attack", Attack), ("metric", Metric)):
+    if f[flag].value:
+      found[f"{flag}s"] = tuple(
+        named_object(text, f"--{flag}", kind) if ":" in text else text for text in f[flag].value
+      )
+  if ":" in f.loss:
+    found["loss"] = named_object(f.loss, "--loss", Loss)
+  if f.model:
+    model = named_object(f.model, "--model")
+    if not isinstance(model, nn.Module):
+      model = model(num_classes) if callable(model) else model
+    if not isinstance(model, nn.Module):
+      raise InputError(f"--model: {f.model} gives a {type(model).__name__}, not a Flax module")
+    found["model"] = model
+  return found
