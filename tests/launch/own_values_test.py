@@ -2,9 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from launch import faces
+from launch import audit, faces, study
 
 _MODULE = """
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import optax
 from flax import linen as nn
 from jaxinv import Attack
 from jaxinv.attacks import reshape
+from jaxinv.training import LOSSES
 
 negative = Attack("negative", lambda release, shape: -reshape.recover(release, shape), words="-W")
 
@@ -25,6 +27,7 @@ class Small(nn.Module):
 def descend(hyper):
   return optax.sgd(hyper.learning_rate)
 
+loss = LOSSES["squared"]
 number = 3
 """
 _SMALL = ("--num_people=3", "--images_per_person=4", "--steps=4", "--num_seeds=1", "--holdout=1")
@@ -42,7 +45,7 @@ def module(tmp_path, monkeypatch):
 
 def test_own_values_go_through_faces(module, tmp_path):
   flags = [f"--attack={module}:negative", "--attack=reshape", f"--model={module}:Small"]
-  flags += [f"--arm=own:optimizer={module}:descend,learning_rate=0.1"]
+  flags += [f"--arm=own:optimizer={module}:descend,learning_rate=0.01", f"--loss={module}:loss"]
   assert faces.main([*_SMALL, *flags, "--out_dir=run"]) == 0
   summary = json.loads((tmp_path / "run" / "summary.json").read_text())
   ncc = {name: summary["own"][name]["ncc"]["mean"] for name in ("negative", "reshape")}
@@ -50,6 +53,22 @@ def test_own_values_go_through_faces(module, tmp_path):
   config = json.loads((tmp_path / "run" / "config.json").read_text())
   assert config["flags"]["attack"] == [f"{module}:negative", "reshape"]
   assert config["flags"]["model"] == f"{module}:Small"
+
+
+def test_the_same_attack_goes_through_a_study_and_an_audit_and_their_pages(module, tmp_path):
+  arms = ["--arm=sgd:learning_rate=0.01", "--arm=adam:optimizer=adam,learning_rate=0.001"]
+  more = [*arms, f"--attack={module}:negative", "--control_seeds=0", "--num_seeds=2"]
+  assert study.main([*_SMALL, *more, "--out_dir=study"]) == 0
+  rows = (tmp_path / "study" / "cells.csv").read_text()
+  assert ",negative,ncc_centred," in rows
+  assert "-W" in (tmp_path / "study" / "report.html").read_text()
+  with np.load(tmp_path / "study" / "weights" / "sgd.npz") as stored:
+    np.savez(tmp_path / "model.npz", kernel=stored["weights"][0].T, bias=stored["bias"][0])
+  flags = ["--weights=model.npz", "--image_shape=112,92", f"--attack={module}:negative"]
+  assert audit.main([*flags, "--out_dir=audit"]) == 0
+  report = json.loads((tmp_path / "audit" / "audit.json").read_text())
+  assert {finding["attack"] for finding in report["findings"]} == {"negative"}
+  assert "-W" in (tmp_path / "audit" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +79,8 @@ def test_own_values_go_through_faces(module, tmp_path):
     ("--metric={}:negative", "--metric: "),
     ("--model={}:number", "--model: "),
     ("--attack=nonsense", "nonsense"),
+    ("--loss={}:number", "--loss: "),
+    ("--loss=hinge", "unknown loss"),
     ("--arm=a:optimizer={}:number", "--arm a: optimizer"),
   ],
 )
