@@ -10,7 +10,7 @@ from jaxinv.training.hyper import FIELDS
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.types import Hyper
 
-# Of each key: the numbers that make sense, and that in words.
+# Of each key: which numbers are in range, and that in words.
 Ranges = dict[str, tuple[Callable[[float], bool], str]]
 
 _LARGEST = 1e9
@@ -139,7 +139,7 @@ def number(where: str, key: str, text: str, ranges: Ranges = _ARM_RANGES) -> flo
   try:
     value = float(text)
   except ValueError:
-    raise InputError(f"{where}: {key}={text} is no number") from None
+    raise InputError(f"{where}: {key}={text} is not a number") from None
   if math.isnan(value) or not accept(value):
-    raise InputError(f"{where}: {key}={text} makes no sense: give a number {words}")
+    raise InputError(f"{where}: {key}={text} is out of range: give a number {words}")
   return value

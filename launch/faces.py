@@ -147,7 +147,7 @@ def _people(dataset: Dataset) -> tuple[int, ...]:
   unknown = [name for name in FLAGS.people if name not in dataset.names]
   if unknown:
     raise InputError(
-      f"--people: nobody is called '{unknown[0]}': names go from '{dataset.names[0]}' to "
+      f"--people: no person named '{unknown[0]}': names go from '{dataset.names[0]}' to "
       f"'{dataset.names[-1]}'"
     )
   if FLAGS.people:

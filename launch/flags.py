@@ -167,7 +167,7 @@ def place(f: flags.FlagValues) -> processes.Place:
       "--num_processes and --process_id, or none"
     )
   if given and not _is_address(f.coordinator):
-    raise InputError(f"--coordinator: '{f.coordinator}' is no HOST:PORT")
+    raise InputError(f"--coordinator: '{f.coordinator}' is not HOST:PORT")
   if given and f.process_id >= f.num_processes:
     raise InputError(
       f"--process_id: {f.process_id} is none of {f.num_processes} processes, counted from 0"
@@ -282,7 +282,7 @@ def integers(name: str, texts: Sequence[str], low: int, high: int) -> tuple[int,
   """Whole numbers of a list flag, each from `low` to `high`; raises InputError else."""
   for text in texts:
     if not re.fullmatch(r"-?\d{1,9}", text.strip()) or not low <= int(text) <= high:
-      raise InputError(f"--{name}: '{text}' is no whole number from {low} to {high}")
+      raise InputError(f"--{name}: '{text}' is not a whole number from {low} to {high}")
   return tuple(map(int, texts))
 
 
@@ -294,7 +294,7 @@ def floats(name: str, texts: Sequence[str], low: float, high: float) -> tuple[fl
     except ValueError:
       fine = False
     if not fine:
-      raise InputError(f"--{name}: '{text}' is no number from {low:g} to {high:g}")
+      raise InputError(f"--{name}: '{text}' is not a number from {low:g} to {high:g}")
   return tuple(map(float, texts))
 
 

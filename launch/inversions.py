@@ -94,12 +94,12 @@ def _value(where: str, key: str, text: str) -> Any:
     return text
   if key == "flip":
     if text not in _FLIPS:
-      raise InputError(f"{where}: flip={text} makes no sense: give true or false")
+      raise InputError(f"{where}: flip={text} is not valid: give true or false")
     return _FLIPS[text]
   if key == "scales":
     # Four digits are more than any image has pixels a side.
     if not re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})*", text):
-      raise InputError(f"{where}: scales={text} makes no sense: give whole numbers, such as 4-2-1")
+      raise InputError(f"{where}: scales={text} is not valid: give whole numbers, such as 4-2-1")
     return tuple(map(int, text.split("-")))
   value = number(where, key, text, _RANGES)
   return int(value) if key in ("steps", "jitter") else value

@@ -138,7 +138,7 @@ def _means() -> tuple[tuple[float, float], ...]:
   for text in texts:
     values = shared.floats("means", text.split(","), -1e6, 1e6)
     if len(values) != 2:
-      raise InputError(f"--means: '{text.strip()}' is no point: give x,y")
+      raise InputError(f"--means: '{text.strip()}' is not a point: give x,y")
     means.append(values)
   if len(means) < 2:
     raise InputError("--means: one class is nothing to tell apart: give two or more, 'x,y;x,y'")

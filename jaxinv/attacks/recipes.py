@@ -90,7 +90,7 @@ def for_resolution(recipe: Inversion, resolution: int) -> Inversion:
 
 
 def check(recipe: Inversion, image_shape: tuple[int, ...]) -> None:
-  """Refuses what makes no sense, before anything is compiled.
+  """Refuses settings that are out of range, before anything is compiled.
 
   Args:
     recipe: the recipe.

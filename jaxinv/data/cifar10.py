@@ -150,7 +150,7 @@ def _read_folder(root: str) -> dict[str, bytes]:
   for path in (os.path.join(root, name) for name in names):
     # A pipe would block; a broken link is a file gone missing.
     if os.path.exists(path) and not os.path.isfile(path):
-      raise InputError(f"{shown(path)} is no file: {WHOLE}")
+      raise InputError(f"{shown(path)} is not a file: {WHOLE}")
     with explained(f"read {path}"), open(path, "rb") as file:
       raw = file.read(left + 1)
     if len(raw) > left:

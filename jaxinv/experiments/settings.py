@@ -141,7 +141,7 @@ def optimizer_name(arm: Arm) -> str:
 
 
 def check(settings: Settings, dataset: Dataset) -> None:
-  """Raises InputError, with what to do, unless the settings make sense for the data set."""
+  """Raises InputError, with what to do, unless the settings are valid for the data set."""
   shape = dataset.image_shape
   if shape is None or math.prod(shape) != dataset.inputs.shape[1]:
     raise InputError(

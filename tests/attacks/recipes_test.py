@@ -1,4 +1,4 @@
-"""Recipes of inversions: made to suit a resolution, and what makes no sense is refused."""
+"""Recipes of inversions: made to suit a resolution, and what is out of range is refused."""
 
 import math
 

@@ -273,7 +273,7 @@ def test_what_is_no_file(tmp_path):
   assert_fails(lambda: load_cifar10(root), "cannot read", "data_batch_3.bin", "No such file")
   (root / "data_batch_3.bin").unlink()
   os.mkfifo(root / "data_batch_3.bin")
-  assert_fails(lambda: load_cifar10(root), "data_batch_3.bin is no file")
+  assert_fails(lambda: load_cifar10(root), "data_batch_3.bin is not a file")
 
 
 @pytest.mark.parametrize("function", ["open", "os.listdir"])

@@ -198,7 +198,7 @@ class _Bomb:
   [
     (["--image_shape="], "--image_shape: give height and width"),
     (["--image_shape=24"], "--image_shape: give height and width"),
-    (["--image_shape=24,x"], "'x' is no whole number"),
+    (["--image_shape=24,x"], "'x' is not a whole number"),
     (["--image_shape=24,21"], "no tensor fits images of 24 x 21 x 1 = 504 values"),
     (["--weights=missing.npz"], "missing.npz"),
     (["--fail_on=leak"], "'leak' is neither structure nor match"),

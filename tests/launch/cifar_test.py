@@ -177,7 +177,7 @@ def test_a_complete_run_is_not_replaced(ran, capsys):
     ("--arm=a:adversary=pgd_l2", "go together"),
     ("--arm=a:adversary_radius=0.5", "go together"),
     ("--arm=a:adversary=pgd", "unknown adversary 'pgd'"),
-    ("--arm=a:adversary=pgd_l2,adversary_radius=x", "is no number"),
+    ("--arm=a:adversary=pgd_l2,adversary_radius=x", "is not a number"),
     ("--arm=a:depth=3", "unknown key 'depth=3'"),
     ("--arm=a:model=resnet50", "unknown model 'resnet50'"),
     ("--arm=a:width_factor=0", "above 0"),

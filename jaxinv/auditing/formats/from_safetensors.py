@@ -54,7 +54,7 @@ def read(path: Path) -> Iterator[tuple[str, Stored]]:
       raise InputError(f"its header takes {length:,} bytes, too many; give it in parts")
     header = json.loads(file.read(length), object_pairs_hook=_without_doubles)
   if not isinstance(header, dict):
-    raise InputError("its header is no table of tensors")
+    raise InputError("its header is not a table of tensors")
   header.pop("__metadata__", None)
   reached = 0
   entries = [(name, *_entry(name, entry)) for name, entry in header.items()]

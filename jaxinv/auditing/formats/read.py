@@ -54,7 +54,7 @@ def read_weights(path: Path) -> dict[str, Stored]:
 def _find_reader(path: Path) -> _Reader:
   """The reader of a file, by how the file begins."""
   if not path.is_file():
-    raise InputError("is no file" if path.exists() else "there is no such file")
+    raise InputError("is not a file" if path.exists() else "there is no such file")
   with open(path, "rb") as file:
     head = file.read(32)
   if not head:

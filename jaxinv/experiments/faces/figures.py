@@ -180,7 +180,7 @@ def measures_figure(outcome: Outcome, summary: Mapping) -> Figure:
   metrics = [
     m for m in outcome.metrics if any(found[m.name, a, b.name] for a in arms for b in attacks)
   ]
-  metrics = metrics or outcome.metrics[:1]  # An empty panel, where no model came through training.
+  metrics = metrics or outcome.metrics[:1]  # An empty panel, where every model diverged.
   figure, axes = new_figure(1, len(metrics), (max(1.9 * len(metrics), 4.0), 3.0))
   for axis, metric in zip(axes[0], metrics, strict=True):
     for i, arm in enumerate(arms):

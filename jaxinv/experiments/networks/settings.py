@@ -127,7 +127,7 @@ def train_config(settings: NetworkSettings, arm: NetworkArm, num_train: int) -> 
 
 
 def check(settings: NetworkSettings, data: TrainTest) -> None:
-  """Raises InputError, with what to do, unless the settings make sense for the data set."""
+  """Raises InputError, with what to do, unless the settings are valid for the data set."""
   check_names([arm.name for arm in settings.arms])
   networks = {f"arm '{arm.name}'": arm for arm in settings.arms}
   for who, arm in (networks | {"the verifier": settings.verifier}).items():

@@ -151,9 +151,9 @@ def _baseline_sentences(story: Story) -> list[str]:
   arm_name, leaks = told
   attack = controls.best_inversion(leaks)
   return [
-    f"{text} Whether a single photograph was trained on is told with an AUC of "
+    f"{text} Membership of a single photograph can be inferred with an AUC of "
     f"{leaks.tests[f'calibrated/{attack}'].auc.mean:.3f} from the recovered faces of **{arm_name}**"
-    f", and of {leaks.tests['lira'].auc.mean:.3f} from the model's answers (LiRA)."
+    f", and of {leaks.tests['lira'].auc.mean:.3f} from the model's outputs (LiRA)."
   ]
 
 

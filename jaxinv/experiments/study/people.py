@@ -96,7 +96,7 @@ def people_section(story: Story, folder: Path) -> Section:
   caption = (
     "For each person above what the naive attacker sees (reshape), below what the strongest "
     "attacker of a single model does (named at the top); the first seed. The people are those "
-    f"whose photographs differ least, middling and most among themselves.{which_cells(story)}"
+    f"with the least, median and most variable photographs.{which_cells(story)}"
   )
   naive, best = (
     [cell_of(story, name, attack).mean for name, attack in pairs]
@@ -226,8 +226,8 @@ def phase_section(story: Story, folder: Path) -> Section | None:
   bases = {cell.base for cell in story.question.cells}
   caption = (
     "Means over seeds at every point of the grid: leakage under reshape and under W - W0 "
-    "(init_diff), and held-out accuracy, all from 0 to 1; '-' where no model came through "
-    f"training.{rest if fixed else ''}"
+    "(init_diff), and held-out accuracy, all from 0 to 1; '-' where every model "
+    f"diverged.{rest if fixed else ''}"
   )
   if len(bases) > len(found):
     caption += f" Drawn are the first {len(found)} of {len(bases)} arms."

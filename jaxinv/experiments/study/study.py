@@ -142,7 +142,7 @@ def make_labs(question: Question, dataset: Dataset) -> Labs:
     The labs; nothing is compiled yet.
 
   Raises:
-    InputError: the question makes no sense, or does not fit the data.
+    InputError: the question is not valid, or does not fit the data.
   """
   check(question, dataset)
   settings, attacks = question.settings, attacks_on_one(question)

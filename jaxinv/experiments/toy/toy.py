@@ -94,7 +94,7 @@ class Engine(NamedTuple):
 
 
 def check(settings: Settings) -> None:
-  """Raises InputError, with what to do, unless the settings make sense and fit the memory."""
+  """Raises InputError, with what to do, unless the settings are valid and fit the memory."""
   choose("loss", settings.loss, LOSSES)
   num_points = settings.points_per_class * len(settings.means)
   if settings.batch_size > num_points:

@@ -150,7 +150,7 @@ MEASURE = textwrap.dedent("""
   from pathlib import Path
   import h5py, numpy, tensorstore
   from jaxinv.errors import InputError
-  from jaxinv.formats.read import read_weights
+  from jaxinv.auditing.formats.read import read_weights
 
   def peak():
     # Not getrusage: a new process has its parent's peak there.

@@ -31,14 +31,14 @@ def refusal_of(tmp_path, content):
   return refusal(tmp_path / "x")
 
 
-# What is no file of weights at all.
+# What is not a file of weights at all.
 
 
 def test_what_is_no_file(tmp_path):
   assert refusal(tmp_path / "none.npz") == "there is no such file"
   assert "no Orbax checkpoint" in refusal(tmp_path)
   os.mkfifo(tmp_path / "pipe")
-  assert refusal(tmp_path / "pipe") == "is no file"
+  assert refusal(tmp_path / "pipe") == "is not a file"
 
 
 @pytest.mark.parametrize("content", [b"\n", b"x", b"%PDF-1.7 ...", b"\0" * 100, b"{}", b"\x7fELF"])
