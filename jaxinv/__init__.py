@@ -20,6 +20,7 @@ _HOMES = {
   "audit": "auditing.audit",
   "load_att": "data.att",
   "load_cifar10": "data.cifar10",
+  "load_folder": "data.folder",
   "load_references": "data.folder",
   "recover": "attacks.attack",
   "run": "experiments.outcome",

@@ -45,7 +45,7 @@ from .run import opened, run
 
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/benchmark", resumes=False)
-shared.define_data(FLAGS, ("synthetic_faces", "att"))
+shared.define_data(FLAGS)
 _what, _data, _output = (group(FLAGS, name) for name in ("what", "data", "output"))
 _training, _machine = group(FLAGS, "training"), group(FLAGS, "machine")
 _what.texts(

@@ -23,6 +23,7 @@ from absl import flags
 
 from jaxinv.attacks.recipes import INVERSIONS, Inversion
 from jaxinv.data.cifar10 import download_cifar10, load_cifar10
+from jaxinv.data.fetch import cache_dir, data_dir
 from jaxinv.data.splits import joined
 from jaxinv.data.synthetic_shapes import synthetic_shapes
 from jaxinv.ensemble.groups import Host
@@ -272,7 +273,7 @@ def _load() -> TrainTest:
       raise InputError("--download: synthetic_shapes needs no file; give --dataset=cifar10")
     return synthetic_shapes(FLAGS.data_seed, FLAGS.num_train, FLAGS.num_test, FLAGS.resolution)
   if FLAGS.dataset == "cifar10":
-    where = download_cifar10(shared.cache_dir()) if FLAGS.download else shared.data_dir(FLAGS)
+    where = download_cifar10(cache_dir()) if FLAGS.download else data_dir(FLAGS.data_dir)
     return load_cifar10(where, FLAGS.resolution)
   raise InputError(f"unknown --dataset '{FLAGS.dataset}': choose from synthetic_shapes, cifar10")
 

@@ -53,7 +53,7 @@ PRESETS = {
 
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/faces")
-shared.define_data(FLAGS, ("synthetic_faces", "att"))
+shared.define_data(FLAGS)
 shared.define_training(
   FLAGS,
   num_seeds=8,

@@ -4,16 +4,13 @@ Each command has its own set of flags, not absl's global one, so that commands c
 and run side by side in one process.
 """
 
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from jaxinv.data.att import download_att, load_att
-from jaxinv.data.synthetic_faces import synthetic_faces
+from jaxinv.data.load import FORMS, Options, load
 from jaxinv.ensemble import memory
 from jaxinv.errors import InputError
 from jaxinv.experiments.settings import ENGINES, Arm, Settings
@@ -70,10 +67,17 @@ def define_run(f: flags.FlagValues, out_dir: str, resumes: bool = True) -> None:
   machine.switch("jax_enable_x64", False, "Compute in float64, to check what float32 rounds.")
 
 
-def define_data(f: flags.FlagValues, datasets: Sequence[str]) -> None:
+_FORM_WORDS = {
+  "folder:PATH": "a folder with one sub-folder of images a class, grey or colour",
+  "package.module:function": "your own, which returns a jaxinv.Dataset",
+}
+
+
+def define_data(f: flags.FlagValues, datasets: Sequence[str] = FORMS) -> None:
   """Adds the flags that choose and find the data; `datasets` are those the command can use."""
   data = group(f, "data")
-  data.string("dataset", datasets[0], f"The data: {' or '.join(datasets)}.")
+  words = " or ".join(f"{it} ({_FORM_WORDS[it]})" if it in _FORM_WORDS else it for it in datasets)
+  data.string("dataset", datasets[0], f"The data: {words}.")
   data.string(
     "data_dir",
     None,
@@ -84,6 +88,12 @@ def define_data(f: flags.FlagValues, datasets: Sequence[str]) -> None:
     "download",
     False,
     "Fetch the data set from its owners into the user's cache folder first (att only).",
+  )
+  data.names(
+    "resolution",
+    [],
+    "Height and width, H,W, or one number for both, to resize the images of folder:PATH to; none "
+    "where they have one size.",
   )
   data.integer("data_seed", 0, "Decides which faces synthetic_faces draws.", 0, 2**32 - 1)
   data.real(
@@ -103,38 +113,29 @@ def load_dataset(f: flags.FlagValues) -> Dataset:
   Raises:
     InputError: no such data set, or it cannot be had or read.
   """
-  if f.dataset == "synthetic_faces":
-    if f.download:
-      raise InputError("--download: synthetic_faces needs no file; give --dataset=att")
-    return draw_faces(f, f.pose)
-  if f.dataset == "att":
-    return load_att(download_att(cache_dir()) if f.download else data_dir(f))
-  raise InputError(f"unknown --dataset '{f.dataset}': choose from synthetic_faces, att")
+  return load(f.dataset, _data_options(f, f.pose))
 
 
 def draw_faces(f: flags.FlagValues, pose: float) -> Dataset:
   """Draws the synthetic faces that the flags name, with another scale of pose."""
-  need = f.num_people * f.images_per_person * 112 * 92 * 4
-  if need > memory.device_memory() / 4:
-    raise InputError(
-      f"{f.num_people} people with {f.images_per_person} images each take {need / 1e9:.0f} GB: "
-      "give a smaller --num_people or --images_per_person"
-    )
-  return synthetic_faces(
-    f.data_seed, num_people=f.num_people, images_per_person=f.images_per_person, pose=pose
+  return load("synthetic_faces", _data_options(f, pose))
+
+
+def _data_options(f: flags.FlagValues, pose: float) -> Options:
+  """What the flags of `define_data` say beside which data set it is."""
+  sides = integers("resolution", f.resolution, 1, 10_000)
+  if len(sides) > 2:
+    raise InputError("--resolution: give height and width, H,W, or one number for both")
+  return Options(
+    data_dir=f.data_dir,
+    download=f.download,
+    seed=f.data_seed,
+    num_people=f.num_people,
+    images_per_person=f.images_per_person,
+    pose=pose,
+    max_bytes=memory.device_memory() / 4,
+    resolution=(sides[0], sides[-1]) if sides else None,
   )
-
-
-def data_dir(f: flags.FlagValues) -> Path:
-  """Where the data are: the flag, else JAXINV_DATA, else the user's cache folder."""
-  return Path(f.data_dir or os.environ.get("JAXINV_DATA") or cache_dir()).expanduser()
-
-
-def cache_dir() -> Path:
-  """The user's cache folder for jaxinv."""
-  import pooch
-
-  return Path(pooch.os_cache("jaxinv"))
 
 
 def define_distributed(f: flags.FlagValues) -> None:

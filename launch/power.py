@@ -32,7 +32,7 @@ from .run import opened, run
 
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/power", resumes=False)
-shared.define_data(FLAGS, ("synthetic_faces", "att"))
+shared.define_data(FLAGS)
 shared.define_training(
   FLAGS,
   num_seeds=8,

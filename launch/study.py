@@ -53,7 +53,7 @@ _READING = ("delta", "margin", "target_accuracy")
 
 FLAGS = flags.FlagValues()
 shared.define_run(FLAGS, out_dir="runs/study")
-shared.define_data(FLAGS, ("synthetic_faces", "att"))
+shared.define_data(FLAGS)
 shared.define_training(
   FLAGS,
   num_seeds=16,

@@ -1,4 +1,4 @@
-"""Reference images from a folder: one sub-folder a person, or one pool of images.
+"""Images from a folder: one sub-folder a person, or one pool of images.
 
 What is in the folder is not trusted: a link is not followed, an image is no larger than Pillow's
 limit against decompression bombs, and an image that cannot be read is told by its name.
@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from jaxinv.data.fetch import explained, natural_pieces, shown
 from jaxinv.errors import InputError
-from jaxinv.types import References
+from jaxinv.types import Dataset, References
 
 # How an image's file ends. What it holds is found by its content, in any of FORMATS.
 _IMAGE = re.compile(
@@ -86,7 +86,8 @@ def load_references(folder: Path, image_shape: tuple[int, int, int]) -> Referenc
   """
   folder = Path(folder)
   _check_shape(image_shape)
-  people, notes = _list_people(folder)
+  people, empty, notes = _list_people(folder)
+  notes += [f"no images in {_some(empty, 'sub-folder')}"] if empty else []
   grouped = None not in people
   paths = [Path(person or "", name) for person, names in people.items() for name in names]
   labels = [i for i, names in enumerate(people.values()) for _ in names]
@@ -112,6 +113,75 @@ def load_references(folder: Path, image_shape: tuple[int, int, int]) -> Referenc
   )
 
 
+def load_folder(folder: str | os.PathLike, resolution: tuple[int, int] | None = None) -> Dataset:
+  """Loads a data set from a folder with one sub-folder of images a class.
+
+  Images are read as by `load_references`; all are grey where every one of them is.
+
+  Args:
+    folder: where the sub-folders are.
+    resolution: (h, w) in pixels to resize all images to; None where they have one size.
+
+  Returns:
+    The images in [0, 1], [h, w] or [h, w, 3]; a class is a sub-folder, in natural order, s2 before
+    s10.
+
+  Raises:
+    InputError: there are fewer than two classes, a class has no image, images differ in size and no
+      resolution is given, or `load_references` refuses the folder.
+
+  Example:
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name in ("cats", "dogs"):
+    ...   (root / name).mkdir()
+    ...   Image.new("RGB", (6, 4), "red").save(root / name / "1.png")
+    >>> load_folder(root)
+    Dataset(2 images of 4 x 6 x 3, 2 classes)
+  """
+  folder = Path(folder).expanduser()
+  where, layout = shown(folder), "give a folder with one sub-folder of images a class"
+  people, empty, _ = _list_people(folder)
+  if None in people or len(people) + len(empty) < 2:
+    have = "images, and no sub-folders of them" if None in people else "one sub-folder only"
+    raise InputError(f"{where} has {have}: {layout}, two or more")
+  if empty:
+    raise InputError(
+      f"{where} has no images in {_some(empty, 'sub-folder')}: add some or remove it"
+    )
+  shape = resolution or _common_size(
+    [folder / k / name for k, names in people.items() for name in names]
+  )
+  found = load_references(folder, (*shape, 3))
+  images = found.images / np.float32(255)
+  if (images == images[..., :1]).all():
+    images = images[..., 0]
+  inputs = images.reshape(len(images), -1)
+  return Dataset(inputs, found.person, len(found.people), images.shape[1:], found.people)
+
+
+def _common_size(paths: list[Path]) -> tuple[int, int]:
+  """The height and width of images that are all of one size, by their headers alone."""
+  first = _read_size(paths[0])
+  for path in paths[1:]:
+    if (size := _read_size(path)) != first:
+      sizes = (f"{shown(it)} is {h} x {w}" for it, (h, w) in ((paths[0], first), (path, size)))
+      raise InputError(f"images differ in size: {' and '.join(sizes)}: give --resolution=H,W")
+  return first
+
+
+def _read_size(path: Path) -> tuple[int, int]:
+  """An image's height and width, turned as its EXIF orientation says."""
+  from PIL import ExifTags, Image
+
+  with warnings.catch_warnings(), explained(f"read {path}", _WHOLE, (Exception,)):
+    warnings.simplefilter("ignore")
+    with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
+      is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+      return image.size if is_turned else image.size[::-1]
+
+
 def _natural_key(name: str) -> tuple[Any, ...]:
   return natural_pieces(name), name
 
@@ -125,8 +195,8 @@ def _check_shape(image_shape: tuple[int, int, int]) -> None:
     )
 
 
-def _list_people(folder: Path) -> tuple[dict[str | None, list[str]], list[str]]:
-  """The names of the images by person, or by None in a pool; and what to note."""
+def _list_people(folder: Path) -> tuple[dict[str | None, list[str]], list[str], list[str]]:
+  """The names of the images by person, or by None in a pool; people without; and what to note."""
   top = _list_folder(folder)
   below, count = {}, len(top.images)
   for name in top.folders:
@@ -149,8 +219,7 @@ def _list_people(folder: Path) -> tuple[dict[str | None, list[str]], list[str]]:
     seen = f" ({_passed_note(passed)})" if passed else ""
     raise InputError(f"no images in {where} or one folder below it{seen}: {_LAYOUT}")
   notes = [_passed_note(passed)] if passed else []
-  notes += [f"no images in {_some(empty, 'sub-folder')}"] if empty else []
-  return people or {None: top.images}, notes
+  return people or {None: top.images}, empty, notes
 
 
 def _check_count(count: int, folder: Path) -> None:

@@ -1,5 +1,8 @@
 """Splits by class into training and held-out examples, and the means of their classes."""
 
+import math
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,66 @@ from jaxtyping import Array, Float, Int
 
 from jaxinv.errors import InputError
 from jaxinv.types import Data, Dataset, PRNGKey, TrainTest
+
+
+def check_dataset(dataset: Dataset) -> None:
+  """Checks what every experiment takes for granted of a data set.
+
+  Args:
+    dataset: of anybody's making.
+
+  Raises:
+    InputError: the parts do not fit each other, inputs are not numbers in [0, 1], labels are not
+      whole numbers from 0 to k - 1, or a class has no example.
+  """
+  inputs, labels = np.asarray(dataset.inputs), np.asarray(dataset.labels)
+  if inputs.ndim != 2:
+    raise InputError(f"the data's inputs are of shape {inputs.shape}: give one row an example")
+  if labels.shape != inputs.shape[:1]:
+    raise InputError(
+      f"the data have {len(inputs)} inputs and labels of shape {labels.shape}: give each one label"
+    )
+  _check_inputs(inputs)
+  shape = dataset.image_shape
+  if shape is not None and (len(shape) not in (2, 3) or math.prod(shape) != inputs.shape[1]):
+    raise InputError(
+      f"the data's {inputs.shape[1]} features are not an image of shape {tuple(shape)}: give "
+      "(h, w) or (h, w, c) with as many values"
+    )
+  _check_labels(labels, dataset.num_classes, dataset.names)
+
+
+def _check_inputs(inputs: np.ndarray) -> None:
+  """Raises InputError unless inputs are floating-point numbers in [0, 1]."""
+  if inputs.dtype.kind != "f":
+    raise InputError(
+      f"the data's inputs are of type {inputs.dtype}: give float32 in [0, 1]; scale bytes by 255"
+    )
+  low, high = inputs.min(initial=0.0), inputs.max(initial=0.0)
+  if not np.isfinite(low + high):
+    raise InputError("the data's inputs are not all finite: mend or leave out such examples")
+  if low < 0 or high > 1:
+    raise InputError(
+      f"the data's inputs lie in {low:g} to {high:g}: give values in [0, 1]; scale bytes by 255"
+    )
+
+
+def _check_labels(labels: np.ndarray, num_classes: int, names: Sequence[str]) -> None:
+  """Raises InputError unless there are two classes or more, each with a name and an example."""
+  if num_classes < 2:
+    raise InputError(f"the data have {num_classes} class: a classifier needs 2 or more")
+  if len(names) != num_classes:
+    raise InputError(f"the data have {num_classes} classes and {len(names)} names: give one each")
+  if labels.dtype.kind not in "iu":
+    raise InputError(f"the data's labels are of type {labels.dtype}: give whole numbers, int32")
+  wrong = labels[(labels < 0) | (labels >= num_classes)]
+  if wrong.size:
+    raise InputError(
+      f"label {wrong[0]} is none of {num_classes} classes: give labels from 0 to {num_classes - 1}"
+    )
+  empty = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+  if empty.size:
+    raise InputError(f"class '{names[empty[0]]}' has no example: give it some or leave it out")
 
 
 def check_split(dataset: Dataset, holdout: int) -> None:

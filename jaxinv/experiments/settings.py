@@ -1,6 +1,5 @@
 """What an experiment is asked: arms x seeds, and all that decides its numbers but for the data."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import flax.linen as nn
 from jaxinv import attacks, metrics
 from jaxinv.attacks.attack import Attack
 from jaxinv.attacks.attack import resolve as resolve_attacks
-from jaxinv.data.splits import check_split
+from jaxinv.data.splits import check_dataset, check_split
 from jaxinv.errors import InputError, choose, named
 from jaxinv.metrics.images import NORMALIZATIONS
 from jaxinv.metrics.metric import Metric
@@ -142,12 +141,9 @@ def optimizer_name(arm: Arm) -> str:
 
 def check(settings: Settings, dataset: Dataset) -> None:
   """Raises InputError, with what to do, unless the settings are valid for the data set."""
-  shape = dataset.image_shape
-  if shape is None or math.prod(shape) != dataset.inputs.shape[1]:
-    raise InputError(
-      f"the data's {dataset.inputs.shape[1]} features are not an image of shape {shape}: "
-      "give a data set of images"
-    )
+  check_dataset(dataset)
+  if dataset.image_shape is None:
+    raise InputError("the data's features are not an image: give a data set of images")
   for arm in settings.arms:
     with named(f"arm '{arm.name}'"):
       choose("optimizer", arm.optimizer, OPTIMIZERS)

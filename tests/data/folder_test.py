@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxinv.data import folder as module
-from jaxinv.data.folder import load_references
+from jaxinv.data.folder import load_folder, load_references
 from jaxinv.errors import InputError
 
 SHAPE = (5, 4, 1)
@@ -405,3 +405,70 @@ def test_the_real_faces_are_those_of_the_other_loader():
   np.testing.assert_allclose(found.images.reshape(400, -1), 255 * dataset.inputs, atol=1e-3)
   np.testing.assert_array_equal(found.person, dataset.labels)
   assert found.people == dataset.names and found.grouped
+
+
+# ---- Data sets -----------------------------------------------------------------------------------
+
+
+def test_a_data_set_has_a_class_a_sub_folder(tmp_path):
+  files = people()
+  found = load_folder(write(tmp_path, dict(reversed(files.items()))))
+  assert found.names == ("s1", "s2", "s10") and found.image_shape == SHAPE[:2]
+  np.testing.assert_array_equal(found.labels, np.repeat([0, 1, 2], 3))
+  expected = np.stack([grey(i).ravel() for i in range(9)]) / np.float32(255)
+  np.testing.assert_array_equal(found.inputs, expected)
+  assert found.inputs.dtype == np.float32 and not found.drawn and not found.credit
+
+
+@pytest.mark.parametrize(
+  ("kind", "ending"),
+  [("PNG", "png"), ("BMP", "bmp"), ("TIFF", "tif"), ("PPM", "ppm"), ("WEBP", "webp")],
+)
+def test_a_data_set_with_a_coloured_image_is_in_colour(kind, ending, tmp_path):
+  options = {"lossless": True} if kind == "WEBP" else {}
+  files = {f"a/1.{ending}": encode(colours(0), kind, **options), "b/1.png": encode(grey(1))}
+  found = load_folder(write(tmp_path, files))
+  assert found.image_shape == (5, 4, 3)
+  images = np.rint(255 * found.inputs).reshape(-1, 5, 4, 3)
+  np.testing.assert_array_equal(images[0], colours(0))
+  np.testing.assert_array_equal(images[1], np.repeat(grey(1)[..., None], 3, 2))
+
+
+def test_a_data_set_is_resized_where_a_resolution_is_given(tmp_path):
+  write(tmp_path, {"a/1.png": encode(grey(0)), "b/1.jpg": encode(grey(1, (9, 12)), "JPEG")})
+  found = load_folder(tmp_path, (6, 7))
+  assert found.image_shape == (6, 7) and found.inputs.shape == (2, 42)
+  assert found.inputs.min() >= 0 and found.inputs.max() <= 1
+
+
+def test_images_of_different_sizes_need_a_resolution(tmp_path):
+  write(tmp_path, {"a/1.png": encode(grey(0)), "b/1.png": encode(grey(1, (4, 5)))})
+  parts = ("a/1.png is 5 x 4", "b/1.png is 4 x 5", "--resolution=H,W")
+  assert_fails(lambda: load_folder(tmp_path), *parts)
+
+
+def test_an_images_size_is_that_after_it_is_turned(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6  # A quarter turn.
+  turned = encode(grey(1, (4, 5)), exif=exif)
+  found = load_folder(write(tmp_path, {"a/1.png": encode(grey(0)), "b/1.png": turned}))
+  assert found.image_shape == (5, 4)
+
+
+def test_a_data_set_needs_two_classes_with_images(tmp_path):
+  write(tmp_path, {"a/1.png": encode(grey(0))})
+  assert_fails(lambda: load_folder(tmp_path), "one sub-folder only", "two or more")
+  (tmp_path / "b").mkdir()
+  assert_fails(lambda: load_folder(tmp_path), "no images in 1 sub-folder (b)")
+  pool = write(tmp_path / "pool", {"1.png": encode(grey(0)), "2.png": encode(grey(1))})
+  assert_fails(
+    lambda: load_folder(pool), "no sub-folders of them", "one sub-folder of images a class"
+  )
+  assert_fails(lambda: load_folder(tmp_path / "none"), "none")
+
+
+def test_a_broken_image_of_a_data_set_is_named(tmp_path):
+  write(tmp_path, {"a/1.png": encode(grey(0)), "b/1.png": b"no image"})
+  for resolution in (None, (5, 4)):
+    parts = ("b/1.png", "no image of a known format")
+    assert_fails(lambda resolution=resolution: load_folder(tmp_path, resolution), *parts)

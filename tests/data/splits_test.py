@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from helpers import assert_fails, plant
 from jaxinv.data import splits
 from jaxinv.ensemble.seeds import split_data
 from jaxinv.errors import InputError
@@ -99,3 +100,39 @@ def test_a_split_leaves_all_else_of_the_data_as_it_is():
   after = split_data(before, 4, 0, [0, 1], 2)
   for name in ("inputs", "labels", "keep", "gram"):
     assert getattr(after, name) is getattr(before, name)
+
+
+def test_a_sound_data_set_passes():
+  splits.check_dataset(unequal())
+  splits.check_dataset(plant(shape=(4, 3, 3)))
+  splits.check_dataset(unequal()._replace(image_shape=None))
+
+
+def with_input(value):
+  inputs = unequal().inputs.copy()
+  inputs[3, 2] = value
+  return inputs
+
+
+@pytest.mark.parametrize(
+  ("changes", "parts"),
+  [
+    ({"inputs": np.zeros((21, 6), np.uint8)}, ("uint8", "[0, 1]", "255")),
+    ({"inputs": unequal().inputs * 255}, ("[0, 1]", "scale bytes by 255")),
+    ({"inputs": with_input(-0.1)}, ("-0.1", "[0, 1]")),
+    ({"inputs": with_input(np.nan)}, ("not all finite",)),
+    ({"inputs": with_input(np.inf)}, ("not all finite",)),
+    ({"inputs": np.zeros((21, 2, 3))}, ("(21, 2, 3)", "one row an example")),
+    ({"labels": LABELS[1:]}, ("21 inputs", "(20,)")),
+    ({"labels": LABELS.astype(float)}, ("float64", "whole numbers")),
+    ({"labels": LABELS + 1}, ("label 4", "from 0 to 3")),
+    ({"labels": LABELS - 1}, ("label -1", "from 0 to 3")),
+    ({"labels": np.where(LABELS == 2, 1, LABELS)}, ("class 'carl'", "no example")),
+    ({"image_shape": (3, 3)}, ("6 features", "(3, 3)")),
+    ({"image_shape": (6,)}, ("6 features", "(6,)")),
+    ({"names": ("anna", "bert")}, ("4 classes and 2 names",)),
+    ({"num_classes": 1, "names": ("anna",)}, ("2 or more",)),
+  ],
+)
+def test_an_unsound_data_set_is_refused_in_one_line(changes, parts):
+  assert_fails(lambda: splits.check_dataset(unequal()._replace(**changes)), *parts)
