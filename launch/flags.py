@@ -89,12 +89,13 @@ def define_data(f: flags.FlagValues, datasets: Sequence[str] = FORMS) -> None:
     False,
     "Fetch the data set from its owners into the user's cache folder first (att only).",
   )
-  data.names(
-    "resolution",
-    [],
-    "Height and width, H,W, or one number for both, to resize the images of folder:PATH to; none "
-    "where they have one size.",
-  )
+  if "folder:PATH" in datasets:
+    data.names(
+      "resolution",
+      [],
+      "Height and width, H,W, or one number for both, to resize the images of folder:PATH to; none "
+      "where they have one size.",
+    )
   data.integer("data_seed", 0, "Decides which faces synthetic_faces draws.", 0, 2**32 - 1)
   data.real(
     "pose",

@@ -72,7 +72,7 @@ _data.real(
 )
 # Flags of the commands for images.
 _UNUSED = (
-  *("holdout", "fixed_split", "download", "resolution"),
+  *("holdout", "fixed_split", "download"),
   *("data_seed", "pose", "num_people", "images_per_person"),
 )
 
