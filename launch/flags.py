@@ -195,7 +195,7 @@ def define_training(f: flags.FlagValues, **defaults: Any) -> None:
     "arm",
     defaults["arm"],
     "One way of training, 'NAME:key=value,key=value'; repeat for several. Keys: optimizer "
-    f"({', '.join(OPTIMIZERS)}), {', '.join(Hyper._fields)}.",
+    f"({', '.join(OPTIMIZERS)}, or your own as package.module:name), {', '.join(Hyper._fields)}.",
   )
   integer(what, "num_seeds", 1, 10**6, "Number of seeds: models trained for each arm.")
   integer(data, "holdout", 0, 10**6, "Examples of each class kept out of training.")

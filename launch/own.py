@@ -5,8 +5,10 @@ from typing import Any
 from absl import flags
 from flax import linen as nn
 
+from jaxinv.attacks.attack import ALL as ATTACKS
 from jaxinv.attacks.attack import Attack
 from jaxinv.errors import InputError, named_object
+from jaxinv.metrics.metric import ALL as METRICS
 from jaxinv.metrics.metric import Metric
 from jaxinv.training.losses import Loss
 
@@ -19,14 +21,14 @@ def define_own(f: flags.FlagValues) -> None:
   what.texts(
     "attack",
     [],
-    "An attack to make: a name of the project's, or your own as package.module:name; repeat for "
-    "several. The default ones if none is given.",
+    f"An attack to make: {', '.join(it.name for it in ATTACKS if it.needs_one_model)}, or your own "
+    "as package.module:name; repeat for several. The default ones if none is given.",
   )
   what.texts(
     "metric",
     [],
-    "A metric to measure: a name, or your own as package.module:name; repeat for several. The "
-    "default ones if none is given.",
+    f"A metric to measure: {', '.join(it.name for it in METRICS)}, or your own as "
+    "package.module:name; repeat for several. All of these if none is given.",
   )
   what.string(
     "model",

@@ -14,7 +14,7 @@ def write_outcome(out_dir: Path, outcome: Outcome) -> dict:
     outcome: what came of the experiment.
 
   Returns:
-    The summary, as it stands in summary.json.
+    The summary, as recorded in summary.json.
   """
   summary = write_arms(out_dir, outcome)
   files.write_json(out_dir / "summary.json", summary)

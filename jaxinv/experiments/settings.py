@@ -65,7 +65,7 @@ class Settings:
     engine: `primal`, `gram`, or `auto`: gram where it is exact and the quicker one.
     width: runs a group; 0 for as many as are quick and fit the memory.
     memory_fraction: share of the device's memory to plan with.
-    save_seeds: of how many seeds images and weights are kept.
+    save_seeds: number of seeds whose images and weights are kept.
     record_every: steps from one record to the next.
     watch: the class whose image is kept at each record, of each arm's first seed.
     attacks: names in `attacks.ALL` and values of the caller's own, for the models at the end.

@@ -24,7 +24,7 @@ def write(
     paired: the last arm less the first; see `outcome.compare`.
 
   Returns:
-    The summary of the arms, as it stands in summary.json.
+    The summary of the arms, as recorded in summary.json.
   """
   measures = outcome.table(result)
   write_metrics(out_dir, measures)

@@ -84,7 +84,7 @@ class NetworkSettings:
     robustness: how robust accuracy is measured.
     dtype: of the networks' computation, a name in `DTYPES`.
     width: models trained together as one group; 0 for one on each device.
-    save_seeds: of how many seeds images and weights are kept.
+    save_seeds: number of seeds whose images and weights are kept.
     record_every: epochs from one record to the next.
   """
 

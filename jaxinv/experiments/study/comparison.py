@@ -74,7 +74,7 @@ def at_record(
 def default_target(baseline: ArmOutcome) -> float:
   """The accuracy at which arms are compared where none is given: 0.95 of the baseline's last.
 
-  NaN where no model of the baseline came through training.
+  NaN where every model of the baseline diverged.
   """
   if not baseline.healthy.any():
     return math.nan

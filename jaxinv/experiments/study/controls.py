@@ -95,7 +95,7 @@ def photo_leaks(
     labels: class of each example.
 
   Returns:
-    What was found; None where too few models came through training, or none. A model that did not
+    What was found; None where all or too many models diverged. A model that did not
     is left out together with its complement, so that the halves stay halves.
 
   Raises:

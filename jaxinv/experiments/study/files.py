@@ -23,7 +23,7 @@ def write_answer(out_dir: Path, question: Question, answer: Answer, dataset: Dat
     dataset: the photographs.
 
   Returns:
-    The summary, as it stands in summary.json.
+    The summary, as recorded in summary.json.
   """
   summary = write_arms(out_dir, answer.outcome)
   for name, verdict in answer.verdicts.items():

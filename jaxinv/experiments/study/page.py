@@ -135,7 +135,7 @@ def _baseline_sentences(story: Story) -> list[str]:
   name = story.question.baseline
   arm = story.answer.outcome.arms[name]
   if not arm.healthy.any():
-    return [f"No model of the baseline, **{name}**, came through training: nothing is compared."]
+    return [f"Every model of the baseline, **{name}**, diverged: nothing is compared."]
   best = strongest_attack(arm)
   share = cell_of(story, name, best, "identification").mean
   text = (

@@ -87,10 +87,10 @@ def judge(arm: ArmOutcome, baseline: ArmOutcome, target: float, margin: float) -
     The verdict: at the target accuracy, or at the end where the arm does not get there.
   """
   if not arm.healthy.any():
-    gone = f"None of its {len(arm.healthy)} models came through training."
+    gone = f"All of its {len(arm.healthy)} models diverged."
     return Verdict(Label.NOT_TRAINED, gone)
   if not baseline.healthy.any():
-    return Verdict(Label.NOT_COMPARABLE, "No model of the baseline came through training.")
+    return Verdict(Label.NOT_COMPARABLE, "Every model of the baseline diverged.")
   records = matched_records(arm, baseline, target)
   mine, theirs = leakages(arm, baseline, records)
   best, base_best = strongest(mine), strongest(theirs)
@@ -190,7 +190,7 @@ def _text(
 ) -> str:
   """The verdict in words, all of them chosen by the numbers."""
   if verdict.leakage is None:
-    return "No seed came through training in both the arm and the baseline."
+    return "Every seed diverged in the arm or in the baseline."
   change = (
     f"the strongest attacker ({verdict.attack}, against {verdict.baseline_attack} on the baseline) "
     f"sees {verdict.leakage:.3f} instead of {verdict.baseline_leakage:.3f} "

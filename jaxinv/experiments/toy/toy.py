@@ -47,7 +47,7 @@ class Settings:
     initializer: a name in `models.INITIALIZERS`.
     normalize: a name in `metrics.images.NORMALIZATIONS`.
     width: models a group; 0 for as many as fit.
-    save_seeds: of how many seeds every step's weights are kept; None for all.
+    save_seeds: number of seeds whose weights at every step are kept; None for all.
     chunk: steps from one look of the host to the next; 0 to choose. Changes no number.
   """
 

@@ -292,5 +292,5 @@ def test_a_single_seed_gives_no_interval_and_its_text_says_so():
 
 def test_an_arm_of_which_no_seed_came_through_is_told_so_without_a_number_of_it():
   found = judge(*CASES[Label.NOT_TRAINED], TARGET, MARGIN)
-  assert found.text == "None of its 12 models came through training."
+  assert found.text == "All of its 12 models diverged."
   assert found.leakage is found.strongest is found.detectable is found.reached is None
