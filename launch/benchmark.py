@@ -35,7 +35,7 @@ from jaxinv.experiments.benchmark import measure, page, torch_peers, words
 from jaxinv.experiments.benchmark.engines import GRAM, LOOP, PRIMAL
 from jaxinv.experiments.benchmark.measure import Spec
 from jaxinv.experiments.settings import Arm
-from jaxinv.runs import files
+from jaxinv.runs import files, tables
 from jaxinv.training.hyper import used
 
 from . import flags as shared
@@ -112,7 +112,7 @@ def _main(argv: Sequence[str]) -> None:
   with opened(FLAGS, "benchmark", argv, dataset, work, "tasks", polled=False) as here:
     rows = measure.measure(spec, cells, labs, here.bar.advance)
     files.write_json(here.out_dir / "benchmark.json", rows)
-    files.write_text(here.out_dir / "benchmark.csv", measure.to_csv(rows))
+    tables.write_csv(here.out_dir / "benchmark.csv", list(rows[0]), [row.values() for row in rows])
     verdict = [text.replace("**", "") for text in words.verdict(rows)]
     files.write_text(here.out_dir / "verdict.txt", "\n\n".join(verdict) + "\n")
     path = page.write_page(here.out_dir, rows, here.command)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxinv.attacks.attack import Attack
 from jaxinv.auditing import extraction
-from jaxinv.auditing.findings import Audit, Finding
+from jaxinv.auditing.findings import Audit, Finding, Tensor
 from jaxinv.auditing.given import (
   AttackerTensors,
   as_references,
@@ -63,10 +63,9 @@ def audit(
     references: images to compare with: a folder, what `load_references` returns, or an array
       [n, h, w] or [n, h, w, c] in 0..255 or 0..1.
     reference_labels: of an array the class of each image, from 0.
-    layout: how images were flattened, a name in `sources.LAYOUTS`; `auto` takes the one in which
-      the weights look most like images, and multiplies the p-values by the number of choices.
-    attacks: names and values of `jaxinv.Attack`; if empty, those of `plan.DEFAULT` that can be
-      carried out.
+    layout: how images were flattened, see `sources.LAYOUTS`; `auto` takes the most image-like one,
+      and multiplies the p-values by the number of choices.
+    attacks: names and values; if empty, those of `plan.DEFAULT` that can be carried out.
     alpha: the share of false alarms that the tests allow, corrected for the number of images.
     seed: of the permutations that noise is told by.
     advanced: told of the progress: what, images done, images in all.
@@ -80,25 +79,35 @@ def audit(
   Example:
     >>> import numpy as np
     >>> face = np.add.outer(np.arange(9.0), np.arange(8.0)) - 7.5
-    >>> found = audit({"coef_": np.stack([face.ravel(), -face.ravel()])}, (9, 8))
-    >>> found.structure
+    >>> audit({"coef_": np.stack([face.ravel(), -face.ravel()])}, (9, 8)).structure
     True
   """
   shape = whole_shape(image_shape)
   if not 0 < alpha < 1:
     raise InputError(f"alpha is {alpha:g}: give a share of false alarms between 0 and 1")
   references = as_references(references, reference_labels, shape)
-  held = attacker_tensors(params, init_params, previous_params, peers)
+  held = with_companions(attacker_tensors(params, init_params, previous_params, peers))
   sources, listed = find_sources(held.params, shape, layout)
-  held = with_companions(held)
   tasks, notes = plan(sources, held, attacks)
   notes += _few_people(references)
   found, failures = _carry_out(tasks, held, references, seed, advanced)
   notes += failures
   if not found:
     raise none_possible([task.attack for task in tasks], failures)
+  notes += [*_doubts(found), *_layout_notes(found, shape, layout)]
+  return _put_together(listed, found, shape, alpha, references, notes)
+
+
+def _put_together(
+  listed: Sequence[Tensor],
+  found: list[Finding],
+  shape: tuple[int, int, int],
+  alpha: float,
+  references: References | None,
+  notes: Sequence[str],
+) -> Audit:
+  """The audit of what was found, its p-values corrected for the number of images."""
   measures, order = _measures(found, references)
-  notes += [*order, *_doubts(found), *_layout_notes(found, shape, layout)]
   return Audit(
     tensors=tuple(listed),
     findings=tuple(_corrected(found, alpha)),
@@ -106,7 +115,7 @@ def audit(
     alpha=alpha,
     references=references,
     measures=measures,
-    notes=(*notes, *(references.notes if references else ())),
+    notes=(*notes, *order, *(references.notes if references else ())),
   )
 
 

@@ -18,7 +18,7 @@ from jaxinv.runs.text import number
 Measures = Mapping[str, Mapping[str, Mapping[str, Float[np.ndarray, " _"]]]]
 
 
-def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
   """Writes rows of texts and numbers, quoted where needed."""
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")

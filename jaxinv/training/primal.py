@@ -96,9 +96,8 @@ def make_trainer(
       To know that a bound on the gradient's norm will be infinite is not enough where it is traced:
       the gradient is then read once more for its norm, a third of the time of an SGD step on a CPU.
       `dp_clip` stands for DP-SGD, which draws its batches by Poisson sampling.
-    transposed_kernel: whether states hold a linear model's kernel as [k, p], which is how the
-      gradient comes out of the one large product of many models with the same examples: a tenth of
-      a step of Adam went into turning it around on a CPU. The doors show it as [p, k] all the same.
+    transposed_kernel: whether states hold a linear model's kernel as [k, p], as the gradient comes
+      out of one product of many models: turning it took a tenth of a step of Adam on a CPU.
 
   Returns:
     The trainer. Its initial parameters depend on the key and on `init_scale` alone.

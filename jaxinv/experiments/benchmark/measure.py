@@ -1,7 +1,5 @@
 """What the benchmark times: arms x engines x numbers of seeds, and the rows that come of it."""
 
-import csv
-import io
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -344,12 +342,3 @@ def _arrival(
     "seeds_reached": int(np.isfinite(first).sum()),
     "accuracy_seeds": len(first),
   }
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-  """The rows with a head; what JSON calls null is empty."""
-  text = io.StringIO()
-  writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-  writer.writeheader()
-  writer.writerows(rows)
-  return text.getvalue()
