@@ -263,7 +263,7 @@ def test_a_study_stopped_again_and_again_goes_on_to_the_same_bits(folder, tmp_pa
   [
     (["--grid=init_scale"], "KEY=value"),
     (["--grid=frobnicate=1"], "init_scale"),
-    (["--grid=init_scale=1,x"], "no number"),
+    (["--grid=init_scale=1,x"], "not a number"),
     (["--grid=init_scale=1,1"], "twice"),
     (["--grid=init_scale=1", "--grid=init_scale=2"], "twice"),
     (["--arm=a:dp_noise=1"], "dp_clip"),

@@ -367,7 +367,7 @@ def test_help_names_every_flag(capsys):
     (("--data_max=nan",), "data_max"),
     (("--data_max=-1",), "data_max"),
     (("--means=2,0",), "two or more"),
-    (("--means=2,0;3",), "no point"),
+    (("--means=2,0;3",), "not a point"),
     (("--means=2,0;a,b",), "'a'"),
     (("--means=2,0;inf,0",), "'inf'"),
     (("--means=",), "means"),
