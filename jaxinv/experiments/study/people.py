@@ -66,9 +66,9 @@ def _knowledge_sentence(
     if chosen:
       attack, times = Counter(chosen.values()).most_common(1)[0]
       seen = [leakage[name][chosen[name]].mean for name in chosen]
-      often = "" if len(set(chosen.values())) == 1 else f" in {times} of {len(chosen)} ways"
+      often = "" if len(set(chosen.values())) == 1 else f" in {times} of {len(chosen)} arms"
       parts.append(
-        f"who holds **{knowledge}** does best with {attack}{often} and sees {span(seen)}"
+        f"with **{knowledge}** {attack} is strongest{often}, at {span(seen)}"
       )
   return f"The strongest attacker by knowledge: {'; '.join(parts)}."
 
