@@ -67,9 +67,7 @@ def _knowledge_sentence(
       attack, times = Counter(chosen.values()).most_common(1)[0]
       seen = [leakage[name][chosen[name]].mean for name in chosen]
       often = "" if len(set(chosen.values())) == 1 else f" in {times} of {len(chosen)} arms"
-      parts.append(
-        f"with **{knowledge}** {attack} is strongest{often}, at {span(seen)}"
-      )
+      parts.append(f"with **{knowledge}** {attack} is strongest{often}, at {span(seen)}")
   return f"The strongest attacker by knowledge: {'; '.join(parts)}."
 
 
