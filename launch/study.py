@@ -23,7 +23,7 @@ from absl import flags
 from jaxinv.errors import InputError
 from jaxinv.experiments import planning
 from jaxinv.experiments.settings import Arm
-from jaxinv.experiments.study import files, study
+from jaxinv.experiments.study import controls, files, study
 from jaxinv.experiments.study import page as study_report
 from jaxinv.experiments.study import story as study_story
 from jaxinv.experiments.study.study import Question
@@ -140,7 +140,10 @@ def _main(argv: Sequence[str]) -> None:
       here.bar.say(f"{name}: {how['engine']} engine, {how['groups']} x {how['width']} runs")
     answer = study.answer(question, labs, here.store, here.host)
     draw = partial(shared.draw_faces, FLAGS)
-    pose = study.against_pose(posed, poses, draw, here.host) if poses else None
+    pose = None
+    if poses:
+      halved = study.make_labs(posed, draw(poses[0])).halves
+      pose = controls.against_pose(halved, poses, draw, here.host)
     here.bar.working("writing and drawing")
     summary = files.write_answer(here.out_dir, question, answer, dataset)
     if pose:

@@ -6,16 +6,22 @@ it does is left. Two kinds of attack are compared on the same models: by what th
 weights shows, and by what the models answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinv.experiments.outcome import ArmOutcome
+from jaxinv.ensemble.groups import Host
+from jaxinv.experiments.experiment import Experiment, split_of, with_data
+from jaxinv.experiments.groups import run_groups
+from jaxinv.experiments.outcome import ArmOutcome, assemble
+from jaxinv.experiments.planning import plan
+from jaxinv.experiments.study import comparison
 from jaxinv.metrics import membership
 from jaxinv.metrics.membership import Roc, auc_each, gap, lira, rmia, roc
 from jaxinv.metrics.stats import Interval, bootstrap_intervals
+from jaxinv.types import Dataset
 
 # By what the models answer; the rest of an arm's tests are by what inversion shows.
 ANSWERS = ("lira", "lira_fixed", "rmia")
@@ -180,3 +186,61 @@ def summarize_leaks(leaks: Mapping[str, PhotoLeaks | None]) -> dict:
       rates = {f"tpr_at_fpr_{rate:g}": value for rate, value in one.pooled.tpr.items()}
       table[arm][name] = {"auc": one.auc._asdict(), "pooled_auc": one.pooled.auc, **rates}
   return table
+
+
+def halves_in(halved: Experiment) -> Halves:
+  """Which photographs each model of an experiment on halves was trained on."""
+  everyone = split_of(halved, range(halved.settings.num_seeds))
+  train, holdout = np.asarray(everyone.train), np.asarray(everyone.holdout)
+  return halves_of(train, holdout, len(halved.dataset.labels))
+
+
+class PoseStudy(NamedTuple):
+  """What is told of the person and of the single photograph, at several scales of pose.
+
+  Attributes:
+    poses: the scales.
+    person: by arm, by attack, the mean leakage of each model at each scale, [j, s].
+    photograph: by arm, by attack, the pooled AUC of telling members at each scale, [j].
+  """
+
+  poses: tuple[float, ...]
+  person: dict[str, dict[str, np.ndarray]]
+  photograph: dict[str, dict[str, np.ndarray]]
+
+
+def against_pose(
+  halved: Experiment, poses: Sequence[float], make_dataset: Callable[[float], Dataset], host: Host
+) -> PoseStudy:
+  """Measures the control arms at several scales of pose, with the same compiled programs.
+
+  Args:
+    halved: models on halves of data of the first scale; its last arm, the untrained, is left out.
+    poses: the scales.
+    make_dataset: from a scale to data, always of the same shape.
+    host: progress, messages, when to stop.
+
+  Returns:
+    What was found.
+  """
+  names = [arm.name for arm in halved.settings.arms[:-1]]
+  person: dict[str, dict[str, list]] = {name: {} for name in names}
+  photograph: dict[str, dict[str, list]] = {name: {} for name in names}
+  for pose in poses:
+    here = with_data(halved, make_dataset(pose))
+    told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
+    found = assemble(here, run_groups(here, plan(here), None, told))
+    halves = halves_in(here)
+    for name in person:
+      arm = found.arms[name]
+      leaks = photo_leaks(arm, halves, here.dataset.labels)
+      for attack in comparison.attacks_of(arm):
+        person[name].setdefault(attack, []).append(comparison.final(arm, attack))
+      for test in test_names(arm):
+        auc = leaks.tests[test].pooled.auc if leaks else np.nan
+        photograph[name].setdefault(test, []).append(auc)
+  stacked = [
+    {arm: {key: np.array(values) for key, values in named.items()} for arm, named in both.items()}
+    for both in (person, photograph)
+  ]
+  return PoseStudy(tuple(poses), *stacked)

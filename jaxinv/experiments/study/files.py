@@ -7,7 +7,8 @@ import numpy as np
 from jaxinv.experiments.files import write_arms
 from jaxinv.experiments.outcome import ArmOutcome, summarize
 from jaxinv.experiments.study import controls
-from jaxinv.experiments.study.study import CONTROLS, Answer, PoseStudy, Question
+from jaxinv.experiments.study.controls import PoseStudy
+from jaxinv.experiments.study.study import CONTROLS, Answer, Question
 from jaxinv.runs import files
 from jaxinv.runs.tables import exact, measurements, plain, write_csv
 from jaxinv.types import Dataset

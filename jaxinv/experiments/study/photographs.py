@@ -9,14 +9,14 @@ from jaxinv.experiments.outcome import summarize
 from jaxinv.experiments.study import comparison, controls, figures
 from jaxinv.experiments.study import figures_photographs as pictures_of
 from jaxinv.experiments.study.comparison import LEAKAGE
-from jaxinv.experiments.study.controls import ANSWERS, PhotoLeaks
+from jaxinv.experiments.study.controls import ANSWERS, PhotoLeaks, PoseStudy
 from jaxinv.experiments.study.story import (
   Story,
   draw,
   shown_cells,
   watched_leaks,
 )
-from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, PoseStudy, attacks_on_one
+from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, attacks_on_one
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.page import Picture, Section, Table
 from jaxinv.runs.text import count, interval, listed, number

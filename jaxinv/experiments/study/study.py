@@ -1,7 +1,7 @@
 """A study of defences: cells of arms and grids, their controls, and what came of all of them."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -294,7 +294,7 @@ def answer(question: Question, labs: Labs, store: Path | None, host: Host) -> An
   if labs.halves is None:
     return told
   control = _run(labs.halves, store and store / "halves", host)
-  halves = _halves(labs.halves)
+  halves = controls.halves_in(labs.halves)
   labels = labs.halves.dataset.labels
   leaks = {name: controls.photo_leaks(arm, halves, labels) for name, arm in control.arms.items()}
   first = control.arms[question.control_arms[0].name]
@@ -309,13 +309,6 @@ def answer(question: Question, labs: Labs, store: Path | None, host: Host) -> An
 
 def _run(lab: Experiment, store: Path | None, host: Host) -> Outcome:
   return outcome.assemble(lab, run_groups(lab, planning.plan(lab), store, host))
-
-
-def _halves(lab: Experiment) -> Halves:
-  everyone = experiment.split_of(lab, range(lab.settings.num_seeds))
-  return controls.halves_of(
-    np.asarray(everyone.train), np.asarray(everyone.holdout), len(lab.dataset.labels)
-  )
 
 
 def _identified(arm: outcome.ArmOutcome, steps: Int[np.ndarray, " t"]) -> dict[str, Identified]:
@@ -344,56 +337,3 @@ def epsilons(question: Question, dataset: Dataset) -> dict[str, float]:
         known[mechanism] = dpsgd.epsilon(mechanism[0], rate, mechanism[1], question.delta)
       found[arm.name] = known[mechanism]
   return found
-
-
-class PoseStudy(NamedTuple):
-  """What is told of the person and of the single photograph, at several scales of pose.
-
-  Attributes:
-    poses: the scales.
-    person: by arm, by attack, the mean leakage of each model at each scale, [j, s].
-    photograph: by arm, by attack, the pooled AUC of telling members at each scale, [j].
-  """
-
-  poses: tuple[float, ...]
-  person: dict[str, dict[str, np.ndarray]]
-  photograph: dict[str, dict[str, np.ndarray]]
-
-
-def against_pose(
-  question: Question,
-  poses: Sequence[float],
-  make_dataset: Callable[[float], Dataset],
-  host: Host,
-) -> PoseStudy:
-  """Asks the controls' question at several scales of pose, with the same compiled programs.
-
-  Args:
-    question: its control arms are trained on halves, at every scale.
-    poses: the scales.
-    make_dataset: from a scale to data, always of the same shape.
-    host: progress, messages, when to stop.
-
-  Returns:
-    What was found.
-  """
-  labs = make_labs(question, make_dataset(poses[0]))
-  person: dict[str, dict[str, list]] = {arm.name: {} for arm in question.control_arms}
-  photograph: dict[str, dict[str, list]] = {arm.name: {} for arm in question.control_arms}
-  for pose in poses:
-    lab = experiment.with_data(labs.halves, make_dataset(pose))
-    told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
-    found, halves = _run(lab, None, told), _halves(lab)
-    for name in person:
-      arm = found.arms[name]
-      leaks = controls.photo_leaks(arm, halves, lab.dataset.labels)
-      for attack in comparison.attacks_of(arm):
-        person[name].setdefault(attack, []).append(comparison.final(arm, attack))
-      for test in controls.test_names(arm):
-        auc = leaks.tests[test].pooled.auc if leaks else np.nan
-        photograph[name].setdefault(test, []).append(auc)
-  stacked = [
-    {arm: {key: np.array(values) for key, values in named.items()} for arm, named in both.items()}
-    for both in (person, photograph)
-  ]
-  return PoseStudy(tuple(poses), *stacked)

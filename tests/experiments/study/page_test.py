@@ -13,7 +13,8 @@ from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import comparison, figures, files, photographs, study
 from jaxinv.experiments.study import page as study_report
 from jaxinv.experiments.study import story as study_story
-from jaxinv.experiments.study.study import Cell, PoseStudy, Question
+from jaxinv.experiments.study.controls import PoseStudy
+from jaxinv.experiments.study.study import Cell, Question
 from jaxinv.experiments.study.verdict import Label, Verdict, judge
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs import folder
