@@ -29,6 +29,7 @@ from jaxinv.types import (
   Record,
   Release,
   RobustHyper,
+  Snapshot,
   Stream,
   TrainState,
 )
@@ -110,21 +111,25 @@ def make_trainer(
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state, state.step + 1, state.key, order, moved), Info(value)
 
-  def evaluate(state: TrainState, data: Data) -> Record:
-    logits = all_outputs(model, variables_of(state), data.inputs).logits
-    return record(loss, logits, data, all_finite(state.params))
-
-  def release(first: Params, state: TrainState, data: Data, earlier=None) -> Release:
-    return Release(state.params, first, previous_params=earlier and earlier.params)
-
   return Trainer(
     init=init,
     step=step,
     params=lambda state, data: state.params,
     logits=lambda params, inputs: all_outputs(model, {"params": params}, inputs).logits,
-    release=release,
-    evaluate=evaluate,
+    release=_release,
+    evaluate=partial(_evaluate, model, loss),
   )
+
+
+def _evaluate(model: nn.Module, loss: Loss, state: TrainState, data: Data) -> Record:
+  logits = all_outputs(model, variables_of(state), data.inputs).logits
+  return record(loss, logits, data, all_finite(state.params))
+
+
+def _release(
+  first: Params, state: TrainState, data: Data, earlier: Snapshot | None = None
+) -> Release:
+  return Release(state.params, first, previous_params=earlier and earlier.params)
 
 
 def _shown(
