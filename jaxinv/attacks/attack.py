@@ -189,8 +189,3 @@ def recover(
   (found,) = resolve([attack])
   images = found(release, image_shape)
   return jax.vmap(lambda image: normalize(image, mode, largest))(images)
-
-
-# Until every reader takes values: what each attacker must hold, by name.
-KNOWLEDGE = {attack.name: attack.knowledge for attack in ALL}
-ATTACKS = {attack.name: attack for attack in ALL}

@@ -11,7 +11,7 @@ import optax
 import pytest
 from hypothesis import strategies as st
 
-from jaxinv.attacks.attack import ATTACKS, KNOWLEDGE, recover
+from jaxinv.attacks.attack import ALL, recover
 from jaxinv.attacks.confidence import invert_class, mi_face
 from jaxinv.attacks.weights import (
   class_centred,
@@ -112,7 +112,7 @@ def test_attacks_do_what_their_names_say_on_the_same_release():
   kernels = normal(3, 12, CLASSES)
   one, other = ({"k": kernel, "b": jnp.full(CLASSES, i)} for i, kernel in enumerate(kernels[:2]))
   release = Release(one, other, {"k": kernels}, {**other, "b": jnp.full(CLASSES, 2.0)})
-  raw = {name: attack(release, SHAPE) for name, attack in ATTACKS.items()}
+  raw = {attack.name: attack(release, SHAPE) for attack in ALL}
   np.testing.assert_array_equal(raw.pop("mi_face"), mi_face(Release(one), SHAPE))
   for name, expected in {
     "reshape": kernels[0],
@@ -134,13 +134,13 @@ def test_of_every_attack_it_is_said_what_the_attacker_must_hold():
     "several models": {"peers": {"kernel": KERNEL[None]}},
     "two releases": {"previous_params": params},
   }
-  assert list(KNOWLEDGE) == list(ATTACKS) and set(KNOWLEDGE.values()) == set(needs)
+  assert {attack.knowledge for attack in ALL} == set(needs)
   everything = {name: value for more in needs.values() for name, value in more.items()}
-  for name, knowledge in KNOWLEDGE.items():
-    assert ATTACKS[name](Release(params, **needs[knowledge]), SHAPE).shape == IMAGES.shape
-    for missing in needs[knowledge]:
+  for attack in ALL:
+    assert attack(Release(params, **needs[attack.knowledge]), SHAPE).shape == IMAGES.shape
+    for missing in needs[attack.knowledge]:
       with pytest.raises(InputError, match=missing):
-        ATTACKS[name](Release(params, **{**everything, missing: None}), SHAPE)
+        attack(Release(params, **{**everything, missing: None}), SHAPE)
 
 
 def test_what_all_classes_share_does_not_change_the_centred_weights():

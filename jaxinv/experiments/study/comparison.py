@@ -14,9 +14,10 @@ from jaxtyping import Float, Int
 
 from jaxinv.attacks.attack import ALL, Attack, init_diff, reshape
 from jaxinv.experiments.outcome import ArmOutcome
+from jaxinv.metrics.metric import ncc_centred
 from jaxinv.metrics.stats import Interval, bootstrap_intervals, paired_difference
 
-LEAKAGE = "ncc_centred"
+LEAKAGE = ncc_centred.name
 NAIVE = reshape
 # Attacks on several models together, of which an arm has one image a class and not one a seed.
 _TOGETHER = {attack.name for attack in ALL if not attack.needs_one_model}

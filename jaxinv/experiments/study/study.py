@@ -240,9 +240,10 @@ def check(question: Question, dataset: Dataset) -> None:
 
 def check_controls(question: Question) -> None:
   """Raises InputError unless the control models can be balanced and compared."""
-  if question.control_seeds % 2 or 0 < question.control_seeds < 8:
+  seeds = question.control_seeds
+  if seeds and (seeds % 2 or seeds < 8):
     raise InputError(
-      f"{question.control_seeds} control models cannot be balanced and compared: give an even "
+      f"{seeds} control models cannot be balanced and compared: give an even "
       "number of 8 or more, or 0 for no controls"
     )
 
