@@ -63,6 +63,10 @@ def load(spec: str | Dataset, options: Options = _USUAL) -> Dataset:
   is_folder = isinstance(spec, str) and spec.startswith("folder:")
   if options.resolution and not is_folder:
     raise InputError("--resolution is for --dataset=folder:PATH alone: leave it out")
+  if spec == "folder:":
+    raise InputError(
+      "--dataset: 'folder:' names no folder: give folder:PATH, folder:. for this one"
+    )
   if is_folder:
     dataset = load_folder(spec.removeprefix("folder:"), options.resolution)
   elif isinstance(spec, str) and ":" in spec:

@@ -22,6 +22,10 @@ def check_dataset(dataset: Dataset) -> None:
     InputError: the parts do not fit each other, inputs are not numbers in [0, 1], labels are not
       whole numbers from 0 to k - 1, or a class has no example.
   """
+  for name in ("inputs", "labels"):
+    values = getattr(dataset, name)
+    if not isinstance(values, np.ndarray | jax.Array):
+      raise InputError(f"the data's {name} are a {type(values).__name__}: give a NumPy array")
   inputs, labels = np.asarray(dataset.inputs), np.asarray(dataset.labels)
   if inputs.ndim != 2:
     raise InputError(f"the data's inputs are of shape {inputs.shape}: give one row an example")
@@ -31,7 +35,9 @@ def check_dataset(dataset: Dataset) -> None:
     )
   _check_inputs(inputs)
   shape = dataset.image_shape
-  if shape is not None and (len(shape) not in (2, 3) or math.prod(shape) != inputs.shape[1]):
+  if shape is not None and (
+    len(shape) not in (2, 3) or min(shape) < 1 or math.prod(shape) != inputs.shape[1]
+  ):
     raise InputError(
       f"the data's {inputs.shape[1]} features are not an image of shape {tuple(shape)}: give "
       "(h, w) or (h, w, c) with as many values"

@@ -73,6 +73,7 @@ def test_a_data_set_is_taken_as_it_is():
     ("own_data:", ("package.module:name",)),
     ("faces", ("unknown --dataset 'faces'", *FORMS)),
     ("folder:/no/such", ("/no/such",)),
+    ("folder:", ("names no folder",)),
   ],
 )
 def test_what_cannot_be_had_is_refused_in_one_line(own, spec, parts):
