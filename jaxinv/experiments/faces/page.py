@@ -123,8 +123,7 @@ def _arms(data: PageData) -> dict[str, Any]:
     "attacks": [f"{attack.label} ({attack.name})" for attack in figures.single(outcome.attacks)],
     "own_metrics": own,
     "comparisons": _comparisons(outcome),
-    "hyper_head": ("arm", "optimizer", *Hyper._fields),
-    "hyper_rows": [_hyper_row(arm) for arm in data.arms],
+    **_hyper_table(data.arms),
   }
 
 
@@ -172,11 +171,15 @@ def _comparisons(outcome: Outcome) -> list[tuple[str, str, list[tuple[str, stats
   return compared
 
 
-def _hyper_row(arm: Arm) -> tuple[str, ...]:
-  """How an arm was trained; what has its default value is left blank."""
-  usual = Hyper()._replace(learning_rate=None)
-  values = zip(arm.hyper, usual, strict=True)
-  return (arm.name, optimizer_name(arm), *("" if x == y else f"{x:g}" for x, y in values))
+def _hyper_table(arms: Sequence[Arm]) -> dict[str, Any]:
+  """How the arms were trained: their rates, and what else some arm has beside its default."""
+  usual = Hyper()._replace(learning_rate=None)._asdict()
+  shown = [name for name in usual if any(getattr(a.hyper, name) != usual[name] for a in arms)]
+  rows = [
+    (arm.name, optimizer_name(arm), *(f"{getattr(arm.hyper, name):g}" for name in shown))
+    for arm in arms
+  ]
+  return {"hyper_head": ("arm", "optimizer", *shown), "hyper_rows": rows}
 
 
 def _made_of_photographs(data: PageData) -> tuple[str, list[Shares]] | None:
