@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxinv.ensemble import groups
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.seeds import train_keys
-from jaxinv.experiments import groups
 from jaxinv.experiments.networks import figures, outcome, recovery
 from jaxinv.experiments.networks import files as networks_files
 from jaxinv.experiments.networks.settings import draw_masks, model_of
 from jaxinv.experiments.networks.training import TrainedNetwork, plan
 from jaxinv.metrics import memorisation
 from jaxinv.models.params import flatten, unflatten
-from jaxinv.runs import files, folder
+from jaxinv.runs import files
 from launch import cifar, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -347,5 +347,8 @@ def test_the_real_command_runs_and_its_errors_have_no_traceback(tmp_path):
   assert "Traceback" not in bad.stderr and bad.stdout == ""
 
 
-def test_what_it_writes_may_be_overwritten():
-  assert {"recovered", "weights", "history.npz", "summary.json"} <= set(folder._OWN)
+def test_what_it_writes_may_be_overwritten(ran):
+  listed = (ran / "manifest.txt").read_text().splitlines()
+  written = {str(path.relative_to(ran)) for path in ran.rglob("*") if path.is_file()}
+  assert written - {"manifest.txt"} <= set(listed)
+  assert {"weights/plain.npz", "history.npz", "summary.json"} <= written
