@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
-from jaxinv.data import synthetic_faces as synthetic
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.errors import InputError
+
+# The room offers the function by the name of its module.
+synthetic = sys.modules["jaxinv.data.synthetic_faces"]
 
 PEOPLE, IMAGES = 40, 10
 
@@ -19,7 +21,9 @@ def frontal():
 
 
 def by_person(dataset):
-  """The images as [people, images, pixels]."""
+  """
+
+  import sysThe images as [people, images, pixels]."""
   return dataset.inputs.reshape(dataset.num_classes, -1, dataset.inputs.shape[1])
 
 
