@@ -1,11 +1,12 @@
 """The command `jaxinv NAME --flags`, also `python -m jaxinv NAME --flags`."""
 
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import jaxinv
 
 COMMANDS = {
   "faces": "train arms x seeds on faces, invert them, measure, draw, report",
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(_help())
     return 0
   if name == "--version":
-    print(f"jaxinv {importlib.metadata.version('jaxinv')}")
+    print(f"jaxinv {jaxinv.__version__}")
     return 0
   if name not in COMMANDS:
     print(f"error: unknown command '{name}': choose from {', '.join(COMMANDS)}", file=sys.stderr)

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+import jaxinv
 from jaxinv.errors import InputError
 from jaxinv.runs import before_manifests, files, manifest
 from jaxinv.types import Dataset
@@ -46,7 +47,7 @@ def configuration(command: str, flags: Mapping[str, Any], dataset: Dataset | Non
   config = {
     "command": command,
     "flags": dict(flags),
-    "versions": {"jaxinv": _version(), "python": platform.python_version(), **versions},
+    "versions": {"jaxinv": jaxinv.__version__, "python": platform.python_version(), **versions},
     "device": {
       "platform": device.platform,
       "kind": device.device_kind,
@@ -65,14 +66,6 @@ def configuration(command: str, flags: Mapping[str, Any], dataset: Dataset | Non
       "sha256": hashlib.sha256(dataset.inputs.tobytes() + dataset.labels.tobytes()).hexdigest(),
     }
   return config
-
-
-def _version() -> str | None:
-  """The version of this program, or None where it runs from a tree that was never installed."""
-  try:
-    return importlib.metadata.version("jaxinv")
-  except importlib.metadata.PackageNotFoundError:
-    return None
 
 
 def _git(*arguments: str) -> str | None:
