@@ -18,6 +18,7 @@ _HOMES = {
   "Release": "types",
   "Settings": "experiments.settings",
   "audit": "auditing.audit",
+  "load": "data.load",
   "load_att": "data.att",
   "load_cifar10": "data.cifar10",
   "load_folder": "data.folder",

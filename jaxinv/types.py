@@ -36,6 +36,8 @@ class Dataset(NamedTuple):
     names: name of each class.
     credit: a sentence that says whose the examples are, for the pages; empty where nobody's.
     drawn: whether a program drew them, so that they show nobody and nothing.
+    notes: what the loader has to tell of what it read, a sentence each: files that were passed
+      over, images that were resized.
 
   Example:
     >>> inputs = np.zeros((4, 6), np.float32)
@@ -51,6 +53,7 @@ class Dataset(NamedTuple):
   names: tuple[str, ...]
   credit: str = ""
   drawn: bool = False
+  notes: tuple[str, ...] = ()
 
   def __repr__(self) -> str:
     """One line, as `Dataset(400 images of 112 x 92, 40 classes)`."""

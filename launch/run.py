@@ -94,6 +94,8 @@ def opened(
     StopSignal() if polled else contextlib.nullcontext(bool) as stop,
   ):
     host = Host(bar.advance, bar.say, stop, seconds)
+    for note in dataset.notes if dataset and place.first else ():
+      bar.say(f"note: {note}")
     yield Opened(out_dir, out_dir / folder.CHECKPOINTS, config, bar, host, typed(name, argv))
     if place.first:
       folder.finish(out_dir, config)

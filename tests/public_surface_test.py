@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import re
+import sys
 
 import pytest
 
@@ -33,4 +35,7 @@ def test_every_room_is_offered_and_says_what_it_exports():
 @pytest.mark.parametrize(("where", "value"), [pytest.param(*it, id=it[0]) for it in _exported()])
 def test_what_is_exported_is_explained_with_an_example(where, value):
   # The examples themselves are run as doctests of their modules.
-  assert ">>>" in (inspect.getdoc(value) or ""), f"{where} has no example"
+  text = inspect.getdoc(value) or ""
+  if other := re.search(r"^Example: see `(\w+)`\.$", text, re.M):
+    text = inspect.getdoc(getattr(sys.modules[value.__module__], other[1]))
+  assert ">>>" in text, f"{where} has no example"

@@ -124,7 +124,7 @@ def load_folder(folder: str | os.PathLike, resolution: tuple[int, int] | None = 
 
   Returns:
     The images in [0, 1], [h, w] or [h, w, 3]; a class is a sub-folder, in natural order, s2 before
-    s10.
+    s10. Files that were passed over and images that were resized are told in `notes`.
 
   Raises:
     InputError: there are fewer than two classes, a class has no image, images differ in size and no
@@ -158,7 +158,8 @@ def load_folder(folder: str | os.PathLike, resolution: tuple[int, int] | None = 
   if (images == images[..., :1]).all():
     images = images[..., 0]
   inputs = images.reshape(len(images), -1)
-  return Dataset(inputs, found.person, len(found.people), images.shape[1:], found.people)
+  names = found.people
+  return Dataset(inputs, found.person, len(names), images.shape[1:], names, notes=found.notes)
 
 
 def _common_size(paths: list[Path]) -> tuple[int, int]:

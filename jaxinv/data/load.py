@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxinv.data.att import download_att, load_att
 from jaxinv.data.fetch import cache_dir, data_dir
@@ -40,24 +40,28 @@ class Options(NamedTuple):
 _USUAL = Options()
 
 
-def load(spec: str | Dataset, options: Options = _USUAL) -> Dataset:
+def load(spec: str | Dataset, options: Options = _USUAL, **changed: Any) -> Dataset:
   """Loads the data set that is meant, and checks it.
 
   Args:
     spec: `synthetic_faces`; `att`; `folder:PATH`, see `load_folder`; `package.module:function` of
       the user's own, which takes no argument and returns a `Dataset`; or a data set itself.
     options: how it is found, read or drawn.
+    **changed: fields of `Options` by name, in place of those of `options`.
 
   Returns:
-    The data set, as `check_dataset` wants it.
+    The data set, as `check_dataset` wants it. What its reader has to say of it, such as files that
+    were passed over, stands in `notes`.
 
   Raises:
     InputError: there is no such data set, it cannot be had or read, or it is not sound.
 
   Example:
-    >>> load("synthetic_faces", Options(num_people=3, images_per_person=2))
+    >>> import jaxinv
+    >>> jaxinv.load("synthetic_faces", num_people=3, images_per_person=2)
     Dataset(6 images of 112 x 92, 3 classes, drawn by a program)
   """
+  options = options._replace(**changed)
   if options.download and spec != "att":
     raise InputError(f"--download: {spec} needs no file fetched; give --dataset=att")
   is_folder = isinstance(spec, str) and spec.startswith("folder:")

@@ -34,20 +34,7 @@ class Trainer(NamedTuple):
       see no pixels.
     extras: state -> arrays by name: what else this engine knows of a model; perhaps nothing.
 
-  Example:
-    >>> from jaxinv.data.splits import whole
-    >>> from jaxinv.models import make_model
-    >>> from jaxinv.training import LOSSES, OPTIMIZERS, make_trainer
-    >>> from jaxinv.types import Dataset, Hyper
-    >>> import numpy as np
-    >>> inputs, labels = np.eye(6, dtype=np.float32), np.array([0, 0, 0, 1, 1, 1])
-    >>> two = Dataset(inputs, labels, 2, (2, 3), ("a", "b"))
-    >>> trainer = make_trainer(make_model(2), LOSSES["softmax"], OPTIMIZERS["sgd"])
-    >>> data = whole(two)
-    >>> state = trainer.init(jax.random.key(0), Hyper(), data)
-    >>> state, info = trainer.step(state, Hyper(), data)
-    >>> trainer.params(state, data)["Dense_0"]["kernel"].shape
-    (6, 2)
+  Example: see `run`.
   """
 
   init: Callable[[PRNGKey, AnyHyper, Data], TrainState]
@@ -153,5 +140,7 @@ def run(
     >>> state, info = run(trainer, state, Hyper(), data, num_steps=50)
     >>> info.loss.shape, float(trainer.evaluate(state, data).train_accuracy)
     ((50,), 1.0)
+    >>> trainer.params(state, data)["Dense_0"]["kernel"].shape
+    (6, 2)
   """
   return jax.lax.scan(lambda carry, _: trainer.step(carry, hyper, data), state, length=num_steps)

@@ -56,6 +56,26 @@ def test_a_function_of_the_users_own_returns_it(own):
   assert load("own_data:colour").image_shape == (4, 3, 3)
 
 
+def test_options_can_be_given_one_by_one():
+  found = jaxinv.load("synthetic_faces", SMALL, num_people=2, pose=0.5)
+  expected = load("synthetic_faces", SMALL._replace(num_people=2, pose=0.5))
+  np.testing.assert_array_equal(found.inputs, expected.inputs)
+  assert found.num_classes == 2
+  with pytest.raises(ValueError, match="number_of_people"):
+    jaxinv.load("synthetic_faces", number_of_people=2)
+
+
+def test_what_a_folders_reader_has_to_tell_comes_with_the_images(tmp_path):
+  for person in ("ann", "bob"):
+    (tmp_path / person).mkdir()
+    (tmp_path / person / "1.pgm").write_bytes(b"P5 2 2 255\n" + bytes([0, 50, 100, 255]))
+  assert jaxinv.load(f"folder:{tmp_path}").notes == ()
+  (tmp_path / "bob" / "list.txt").write_text("1.pgm")
+  passed, resized = jaxinv.load(f"folder:{tmp_path}", resolution=(3, 3)).notes
+  assert passed == "passed over: 1 without an image's ending (bob/list.txt)"
+  assert resized == "2 of 2 images were resized from 2 x 2 to 3 x 3 pixels"
+
+
 def test_a_data_set_is_taken_as_it_is():
   data = plant()
   assert load(data) is data
