@@ -30,7 +30,7 @@ def make_arm(leaks, climb=CLIMB, healthy=None):
   whole = np.where(healthy, 1.0, np.nan)
   accuracy = np.broadcast_to(climb, (SEEDS, 4)) + np.zeros((SEEDS, 4))
   trail = {
-    f"{attack}/ncc_centred": values[:, None] + SWAY + np.zeros((SEEDS, 4))
+    attack: {"ncc_centred": values[:, None] + SWAY + np.zeros((SEEDS, 4))}
     for attack, values in leaks.items()
   }
   measures = {"model": {"holdout_accuracy": whole * accuracy[:, -1]}}
@@ -38,7 +38,7 @@ def make_arm(leaks, climb=CLIMB, healthy=None):
     measures[attack] = {"ncc_centred": whole * (values + SWAY[-1]), "ssim": whole * values / 2}
   measures["seed_mean"] = {"ncc_centred": np.array([0.97])}
   return ArmOutcome(
-    measures, healthy, {"holdout_accuracy": accuracy}, {}, {}, np.zeros((4, 3)), trail, {}, {}
+    measures, healthy, {"holdout_accuracy": accuracy}, {}, {}, np.zeros((4, 3)), trail, {}, {}, {}
   )
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jaxinv.experiments.outcome import Outcome, summarize
+from jaxinv.models.params import flatten
 from jaxinv.runs import files, tables
 
 
@@ -36,7 +37,7 @@ def write_arms(out_dir: Path, outcome: Outcome) -> dict:
     history[f"{name}/step"] = outcome.steps
     history |= {f"{name}/{curve}": values for curve, values in arm.history.items()}
     history[f"{name}/watched"] = arm.frames
-    history |= {f"{name}/{what}": values for what, values in arm.trail.items()}
+    history |= flatten({name: {**arm.trail, "identified": arm.identified}})
   files.write_npz(out_dir / "history.npz", history)
   tables.write_metrics(out_dir, {name: arm.measures for name, arm in outcome.arms.items()})
   return summarize(outcome)

@@ -45,9 +45,9 @@ class ArmOutcome(NamedTuple):
     arrays: weights, init_weights and bias of the same seeds, for an MLP all parameters too; of
       the gram engine `coefficients` [v, n, k] and `init_share` [v], see `gram`.
     frames: weights of the watched class at each recorded step, of the first seed.
-    trail: what was measured at each recorded step, by name: `ATTACK/METRIC` [s, t] and
-      `identified/ATTACK` [s, t, k].
-    details: what is more than a number a seed, by name: `logits` [s, n, k], `similarity/ATTACK`
+    trail: what was measured at each recorded step: by attack, by metric, [s, t].
+    identified: by attack, whether each person was identified at each recorded step, [s, t, k].
+    details: what is more than a number a seed: `logits` [s, n, k], and `similarity` by attack,
       [s, n], see `leakage`.
     prefixes: measures of the average model of the first 1, 2, 4, ... seeds, by how many of them
       did not diverge.
@@ -59,8 +59,9 @@ class ArmOutcome(NamedTuple):
   images: dict[str, Float[np.ndarray, "_ k h w *c"]]
   arrays: dict[str, np.ndarray]
   frames: Float[np.ndarray, "t p"]
-  trail: dict[str, np.ndarray]
-  details: dict[str, np.ndarray]
+  trail: dict[str, dict[str, Float[np.ndarray, "s t"]]]
+  identified: dict[str, Bool[np.ndarray, "s t k"]]
+  details: dict[str, Any]
   prefixes: dict[int, dict[str, float]]
 
   def __repr__(self) -> str:
@@ -224,8 +225,9 @@ def _assemble_arm(
     images=images,
     arrays=flatten(gather_saved("arrays")),
     frames=next(r.frames[str(arm)] for r, _ in parts if str(arm) in r.frames),
-    trail=flatten(trail) | flatten(by_seed("trail_details")),
-    details=flatten(gather("details")),
+    trail=trail,
+    identified=by_seed("trail_details").get("identified", {}),
+    details=gather("details"),
     prefixes={count: values for count, (_, values) in means.items()},
   )
 

@@ -67,9 +67,7 @@ def at_record(
   arm: ArmOutcome, attack: str, record: int, metric: str = LEAKAGE
 ) -> Float[np.ndarray, " s"]:
   """A measure at a record, NaN of seeds that diverged."""
-  return np.where(
-    arm.healthy, np.asarray(arm.trail[f"{attack}/{metric}"][:, record], float), np.nan
-  )
+  return np.where(arm.healthy, np.asarray(arm.trail[attack][metric][:, record], float), np.nan)
 
 
 def default_target(baseline: ArmOutcome) -> float:
@@ -174,7 +172,7 @@ def leakages(
   if records is None:
     return [{name: final(x, name) for name in attacks_of(x)} for x in (arm, baseline)]
   return [
-    {name: at_record(x, name, record) for name in attacks_of(x) if f"{name}/{LEAKAGE}" in x.trail}
+    {name: at_record(x, name, record) for name in attacks_of(x) if LEAKAGE in x.trail.get(name, {})}
     for x, record in zip((arm, baseline), records, strict=True)
   ]
 
@@ -206,14 +204,14 @@ def identified_from(
   out.
 
   Args:
-    arm: with a trail.
+    arm: measured at every record.
     attack: whose images.
     steps: the recorded steps.
 
   Returns:
     The times, or None where nobody could look or no seed counts.
   """
-  seen = arm.trail.get(f"identified/{attack}")
+  seen = arm.identified.get(attack)
   if seen is None or not arm.healthy.any():
     return None
   seen = seen[arm.healthy]

@@ -121,9 +121,7 @@ def photo_leaks(
     "rmia": rmia(logits, labels, members, chosen, halves.population),
   }
   likeness = {
-    name.removeprefix("similarity/"): values[whom][:, chosen]
-    for name, values in arm.details.items()
-    if name.startswith("similarity/")
+    attack: values[whom][:, chosen] for attack, values in arm.details["similarity"].items()
   }
   for attack, values in likeness.items():
     scores[f"similarity/{attack}"] = values
@@ -140,8 +138,8 @@ def photo_leaks(
 
 def test_names(arm: ArmOutcome) -> list[str]:
   """The names of the tests that `photo_leaks` makes of an arm."""
-  names = (n.removeprefix("similarity/") for n in arm.details if n.startswith("similarity/"))
-  return [*ANSWERS, *(f"{kind}/{n}" for n in names for kind in ("similarity", "calibrated"))]
+  attacks = arm.details["similarity"]
+  return [*ANSWERS, *(f"{kind}/{n}" for n in attacks for kind in ("similarity", "calibrated"))]
 
 
 def detect(scores: Float[np.ndarray, "s c"], members: Bool[np.ndarray, "s c"]) -> Detection:

@@ -203,7 +203,7 @@ def training_figure(arms: Mapping[str, ArmOutcome], target: float) -> Figure:
 
 def _draw_path(axis: Axes, arm: ArmOutcome, attack: str, index: int) -> Line2D:
   accuracy = arm.history["holdout_accuracy"][arm.healthy].mean(0)
-  values = arm.trail[f"{attack}/{LEAKAGE}"][arm.healthy]
+  values = arm.trail[attack][LEAKAGE][arm.healthy]
   low, high = np.quantile(values, [0.1, 0.9], axis=0)
   dashes = "--" if index // len(COLOURS) % 2 else "-"
   axis.fill_between(accuracy, low, high, color=colour(index), alpha=0.15, linewidth=0)

@@ -236,7 +236,7 @@ def levels_of(arm: ArmOutcome, record: int | None) -> dict[str, float]:
   for attack in comparison.attacks_of(arm):
     if record is None:
       values = comparison.final(arm, attack)
-    elif f"{attack}/{LEAKAGE}" in arm.trail:
+    elif LEAKAGE in arm.trail.get(attack, {}):
       values = comparison.at_record(arm, attack, record)
     else:
       continue

@@ -74,7 +74,7 @@ def test_the_first_record_that_reaches_the_target_is_found_by_the_mean_of_the_se
 
 def test_a_measure_is_taken_at_its_record_and_of_seeds_that_came_through():
   arm = make_arm({"reshape": SHARED}, healthy=np.arange(SEEDS) != 4)
-  arm.trail["reshape/excess"] = arm.trail["reshape/ncc_centred"] * 2
+  arm.trail["reshape"]["excess"] = arm.trail["reshape"]["ncc_centred"] * 2
   for record in range(4):
     expected = np.where(arm.healthy, SHARED + SWAY[record], np.nan)
     np.testing.assert_allclose(comparison.at_record(arm, "reshape", record), expected)
@@ -134,7 +134,7 @@ def watched(*people, healthy=None):
   arm = make_arm({"reshape": SHARED}, climb, healthy)
   seen = np.repeat(np.array(people, bool).T[None], SEEDS, 0)
   seen[-1] = False
-  arm.trail["identified/reshape"] = seen
+  arm.identified["reshape"] = seen
   return arm
 
 

@@ -61,10 +61,8 @@ def logits_of(confidence):
 def make_arm(confidence, healthy=None, **likeness):
   """An arm with these log-odds of the true class, and this likeness of what is recovered."""
   healthy = np.ones(len(confidence), bool) if healthy is None else healthy
-  details = {"logits": logits_of(confidence)}
-  details |= {f"similarity/{name}": values for name, values in likeness.items()}
-  details["identified/reshape"] = np.ones((len(confidence), CLASSES), bool)
-  return ArmOutcome({}, healthy, {}, {}, {}, np.zeros((1, 1)), {}, details, {})
+  details = {"logits": logits_of(confidence), "similarity": likeness}
+  return ArmOutcome({}, healthy, {}, {}, {}, np.zeros((1, 1)), {}, {}, details, {})
 
 
 def leaks_of(strength, halves=HALVES, told=None, spread=0.0):

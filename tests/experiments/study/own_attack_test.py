@@ -72,9 +72,9 @@ def test_its_numbers_are_those_of_its_images(run):
       comparison.final(arm, mine), sign * comparison.final(arm, known), atol=1e-4
     )
   np.testing.assert_allclose(
-    arm.trail["negative/ncc_centred"], -arm.trail["init_diff/ncc_centred"], atol=1e-4
+    arm.trail["negative"]["ncc_centred"], -arm.trail["init_diff"]["ncc_centred"], atol=1e-4
   )
-  assert "blur/ncc_centred" not in arm.trail
+  assert "blur" not in arm.trail
 
 
 def test_it_counts_with_its_knowledge_among_the_strongest(run):

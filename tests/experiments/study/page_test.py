@@ -4,6 +4,7 @@ import html
 import math
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -284,14 +285,14 @@ def test_the_curves_through_training_are_the_means_over_seeds(story):
     dot, curve = axis.lines[:2]
     arm = arms[names[0]]
     np.testing.assert_allclose(curve.get_xdata(), arm.history["holdout_accuracy"].mean(0))
-    np.testing.assert_allclose(curve.get_ydata(), arm.trail[f"{attack}/ncc_centred"].mean(0))
+    np.testing.assert_allclose(curve.get_ydata(), arm.trail[attack]["ncc_centred"].mean(0))
     assert dot.get_ydata()[0] == pytest.approx(curve.get_ydata()[-1])
 
 
 def test_levels_are_those_of_the_record_or_of_the_end(story):
   arm = story.answer.outcome.arms[story.question.baseline]
   levels = study_report.levels_of(arm, 1)
-  assert levels["reshape"] == pytest.approx(arm.trail["reshape/ncc_centred"][:, 1].mean())
+  assert levels["reshape"] == pytest.approx(arm.trail["reshape"]["ncc_centred"][:, 1].mean())
   assert "mi_face" not in levels
   ends = study_report.levels_of(arm, None)
   assert ends["mi_face"] == pytest.approx(arm.measures["mi_face"]["ncc_centred"].mean())
@@ -355,6 +356,6 @@ def first_seed(arm):
     measures={a: {k: v[:1] for k, v in values.items()} for a, values in arm.measures.items()},
     healthy=arm.healthy[:1],
     history={name: values[:1] for name, values in arm.history.items()},
-    trail={name: values[:1] for name, values in arm.trail.items()},
+    trail=jax.tree.map(lambda x: x[:1], arm.trail),
     prefixes={1: arm.prefixes[1]},
   )

@@ -3,6 +3,7 @@
 import math
 import re
 
+import jax
 import numpy as np
 import pytest
 from planted_arms import (
@@ -74,7 +75,7 @@ def test_each_side_is_judged_by_the_attack_that_is_strongest_on_it():
   assert found.strongest.mean == pytest.approx(0.1) and found.naive.mean == pytest.approx(0.3)
   assert found.label == Label.RAISES
   mine, theirs = (
-    x.trail[f"{a}/ncc_centred"][:, 2] for x, a in ((arm, "reshape"), (baseline, "init_diff"))
+    x.trail[a]["ncc_centred"][:, 2] for x, a in ((arm, "reshape"), (baseline, "init_diff"))
   )
   assert found.detectable == pytest.approx(verdict.detectable_effect(mine - theirs))
 
@@ -82,7 +83,7 @@ def test_each_side_is_judged_by_the_attack_that_is_strongest_on_it():
 def test_arms_are_compared_where_each_reaches_the_target_and_not_at_the_end():
   """The slow arm leaks as much at the same accuracy, though at the end it leaks much more."""
   arm, baseline = make_pair(climb=np.array([0.2, 0.3, 0.65, 0.65]))
-  slow = arm._replace(trail={k: v + np.eye(4)[3] * 9 for k, v in arm.trail.items()})
+  slow = arm._replace(trail=jax.tree.map(lambda v: v + np.eye(4)[3] * 9, arm.trail))
   slow.measures["init_diff"]["ncc_centred"] += 9
   found = judge(slow, baseline, TARGET, MARGIN)
   assert found.label == Label.NO_EFFECT and found.leakage == pytest.approx(0.6)
@@ -105,8 +106,8 @@ def test_an_arm_is_as_useful_where_its_mean_accuracy_gets_there(shift, useful):
 def test_seeds_that_diverged_are_left_out_of_both_sides():
   healthy = np.arange(SEEDS) != 3
   arm, baseline = make_pair(-0.2, -0.2, healthy=healthy)
-  crowd = {attack: values.copy() for attack, values in baseline.trail.items()}
-  for values in crowd.values():
+  crowd = jax.tree.map(np.copy, baseline.trail)
+  for values in jax.tree.leaves(crowd):
     values[5] = 1e6  # Of a seed that diverged there.
   bad = np.arange(SEEDS) != 5
   measures = {a: {k: v.copy() for k, v in m.items()} for a, m in baseline.measures.items()}
@@ -116,7 +117,9 @@ def test_seeds_that_diverged_are_left_out_of_both_sides():
   harmed = baseline._replace(trail=crowd, healthy=bad, measures=measures)
   found = judge(arm, harmed, TARGET, MARGIN)
   both = healthy & bad
-  values = arm.trail["init_diff/ncc_centred"][:, 2] - baseline.trail["init_diff/ncc_centred"][:, 2]
+  values = (
+    arm.trail["init_diff"]["ncc_centred"][:, 2] - baseline.trail["init_diff"]["ncc_centred"][:, 2]
+  )
   assert found.label == Label.LOWERS and found.strongest.n == both.sum() == 10
   assert found.strongest.mean == pytest.approx(values[both].mean())
   rows = {(row.when, row.attack, row.metric): row for row in compare("a", arm, harmed, TARGET)}
@@ -172,7 +175,7 @@ def test_without_two_seeds_that_both_sides_have_no_absence_of_an_effect_is_claim
   """Where there is no interval, an effect of any size may be there."""
   arm, _ = make_pair(-0.2, -0.2, healthy=np.arange(SEEDS) < 6)
   _, whole = make_pair()
-  leaks = {a: whole.trail[f"{a}/ncc_centred"][:, 2] for a in ("reshape", "init_diff")}
+  leaks = {a: whole.trail[a]["ncc_centred"][:, 2] for a in ("reshape", "init_diff")}
   found = judge(arm, make_arm(leaks, healthy=np.arange(SEEDS) >= 6 - common), TARGET, MARGIN)
   assert found.strongest.n == common
   assert found.label != Label.NO_EFFECT
@@ -195,9 +198,7 @@ def test_pairing_removes_what_a_seed_has_in_common():
   """Seeds differ by more than the effect; without their pairs it is lost among them."""
   arm, baseline = make_pair(-0.03, -0.03, size=0.005)
   lost = noise(9).argsort()
-  shuffled = baseline._replace(
-    trail={name: values[lost] for name, values in baseline.trail.items()}
-  )
+  shuffled = baseline._replace(trail=jax.tree.map(lambda x: x[lost], baseline.trail))
   paired, unpaired = (judge(arm, other, TARGET, 0.02) for other in (baseline, shuffled))
   for found in (paired, unpaired):
     assert found.strongest.mean == pytest.approx(-0.03, abs=1e-9)
@@ -208,8 +209,8 @@ def test_pairing_removes_what_a_seed_has_in_common():
 
 def test_the_detectable_size_is_that_of_a_paired_test():
   arm, baseline = CASES[Label.NO_EFFECT]
-  name = "init_diff/ncc_centred"
-  difference = arm.trail[name][:, 2] - baseline.trail[name][:, 2]
+  mine, theirs = (x.trail["init_diff"]["ncc_centred"][:, 2] for x in (arm, baseline))
+  difference = mine - theirs
   expected = (norm.ppf(0.975) + norm.ppf(0.8)) * difference.std(ddof=1) / math.sqrt(SEEDS)
   found = judge(arm, baseline, TARGET, MARGIN)
   assert found.detectable == pytest.approx(expected, rel=1e-5)
@@ -243,8 +244,7 @@ def test_the_text_tells_the_numbers(label):
   useful = label != Label.NOT_USEFUL
   at = 2 if useful else 3
   ends = [
-    {a: x.trail[f"{a}/ncc_centred"][:, at] for a in ("reshape", "init_diff")}
-    for x in (arm, baseline)
+    {a: x.trail[a]["ncc_centred"][:, at] for a in ("reshape", "init_diff")} for x in (arm, baseline)
   ]
   best = [max(leaks, key=lambda a, leaks=leaks: leaks[a].mean()) for leaks in ends]
   mine, theirs = (leaks[name] for leaks, name in zip(ends, best, strict=True))
