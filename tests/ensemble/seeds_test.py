@@ -11,7 +11,7 @@ from helpers import flat
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.groups import Host, Stopped
-from jaxinv.ensemble.seeds import shuffle_labels, split_data
+from jaxinv.ensemble.seeds import seed_keys, shuffle_labels, split_data, train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment, outcome, planning
 from jaxinv.experiments.groups import run_groups
@@ -23,6 +23,16 @@ CLASSES, SEEDS = 5, 4
 ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio")
 PLAIN = Arm("plain", "sgd", Hyper(0.3))
 ROUGH = Arm("rough", "sgd", Hyper(0.3, release_bits=1.0))
+
+
+# Keys.
+
+
+def test_seed_keys_differ_by_seed_by_root_and_from_the_training_keys():
+  keys = [seed_keys(root, range(50)) for root in (0, 1)]
+  keys += [train_keys(0, range(50))]
+  numbers = np.concatenate([jax.random.key_data(k) for k in keys])
+  assert len({tuple(row) for row in numbers.tolist()}) == 150
 
 
 # Halves.

@@ -9,6 +9,7 @@ import pytest
 import skimage.metrics
 from hypothesis import strategies as st
 
+from jaxinv.errors import InputError
 from jaxinv.metrics import images as metrics
 
 correlations, identification, ncc, psnr, ssim = (
@@ -16,7 +17,9 @@ correlations, identification, ncc, psnr, ssim = (
   for name in ("correlations", "identification", "ncc", "psnr", "ssim")
 )
 RNG = np.random.default_rng(0)
+normalize = jax.jit(metrics.normalize, static_argnames=("mode", "largest"))
 quick = hypothesis.settings(max_examples=60, deadline=None)
+pictures = hnp.arrays(np.float32, (12,), elements=st.floats(width=32))
 pixels = hnp.arrays(np.int16, (12,), elements=st.integers(-300, 300))
 
 
@@ -192,3 +195,58 @@ def test_a_constant_image_identifies_nobody(value):
 def test_identical_references_identify_nobody():
   references = jnp.asarray(np.stack([pair((5, 4))[0]] * 6))
   assert float(identification(references, references)) == 0
+
+
+def test_min_max_maps_the_ends_to_0_and_the_largest():
+  image = jnp.float32([-3, 1, 5])
+  np.testing.assert_array_equal(normalize(image), [0, 127.5, 255])
+  np.testing.assert_array_equal(normalize(image, largest=1.0), [0, 0.5, 1])
+
+
+def test_max_keeps_signs_and_gives_the_largest_magnitude_the_largest_value():
+  image = jnp.float32([5.27, -5.25, 0.1, 0])
+  np.testing.assert_allclose(
+    normalize(image, "max", 2.0), np.float32([5.27, -5.25, 0.1, 0]) / 5.27 * 2, rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize("mode", ["min-max", "max"])
+def test_an_image_of_zeros_stays_one(mode):
+  np.testing.assert_array_equal(normalize(jnp.zeros(6), mode), np.zeros(6))
+
+
+@pytest.mark.parametrize("value", [0.1, -7.3, 1e30, 1e-30])
+def test_a_constant_image_gives_zeros(value):
+  np.testing.assert_array_equal(normalize(jnp.full(6, value)), np.zeros(6))
+
+
+def test_what_is_not_finite_counts_as_zero():
+  image = jnp.float32([np.nan, np.inf, -np.inf, 1, -1])
+  np.testing.assert_array_equal(normalize(image), normalize(jnp.float32([0, 0, 0, 1, -1])))
+
+
+def test_an_unknown_mode_is_named_with_the_known_ones():
+  with pytest.raises(InputError, match=r"'range'.*min-max, max"):
+    normalize(jnp.zeros(3), "range")
+
+
+@quick
+@hypothesis.given(image=pictures, mode=st.sampled_from(["min-max", "max"]))
+@hypothesis.example(image=np.float32([-3e38, 3e38] * 6), mode="min-max")
+@hypothesis.example(image=np.float32([1e-45, -1e-45] * 6), mode="max")
+def test_any_image_normalises_to_finite_values_within_the_range(image, mode):
+  scaled = np.asarray(normalize(jnp.asarray(image), mode))
+  low = 0 if mode == "min-max" else -255 * (1 + 1e-6)
+  assert np.isfinite(scaled).all() and scaled.min() >= low and scaled.max() <= 255 * (1 + 1e-6)
+
+
+@quick
+@hypothesis.given(
+  image=hnp.arrays(np.int16, (12,), elements=st.integers(-500, 500)),
+  slope=st.floats(2**-10, 2**10, width=32),
+  offset=st.integers(-500, 500),
+)
+def test_min_max_forgets_unit_and_offset(image, slope, offset):
+  image = image.astype(np.float32)
+  one, other = (normalize(jnp.asarray(x)) for x in (image, np.float32(slope) * (image + offset)))
+  np.testing.assert_allclose(one, other, atol=0.1)
