@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import jaxinv
 from jaxinv.__main__ import COMMANDS, main
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_every_command_is_in_the_table_once():
@@ -35,10 +37,18 @@ def test_an_unknown_command_is_said_in_a_line(capsys):
   assert said.count("\n") == 1
 
 
-def test_version(capsys):
+@pytest.mark.parametrize("installed", ["9.8", None])
+def test_version_is_that_of_the_installed_package(installed, capsys, monkeypatch):
+  def version(name):
+    if name != "jaxinv" or installed is None:
+      raise metadata.PackageNotFoundError(name)
+    return installed
+
+  monkeypatch.setattr(metadata, "version", version)
+  monkeypatch.setitem(vars(jaxinv), "__version__", "")  # Which is put back at the end.
+  del jaxinv.__version__
   assert main(["--version"]) == 0
-  version = tomllib.loads(_text(ROOT / "pyproject.toml"))["project"]["version"]
-  assert capsys.readouterr().out == f"jaxinv {version}\n"
+  assert capsys.readouterr().out == f"jaxinv {installed or '0+unknown'}\n"
 
 
 def test_a_command_runs_from_another_folder(tmp_path):
