@@ -23,10 +23,9 @@ from absl import flags
 from jaxinv.errors import InputError
 from jaxinv.experiments import planning
 from jaxinv.experiments.settings import Arm
-from jaxinv.experiments.study import controls, files, study
-from jaxinv.experiments.study import page as study_report
-from jaxinv.experiments.study import story as study_story
-from jaxinv.experiments.study.study import Question
+from jaxinv.experiments.study import controls, files, page_data, study
+from jaxinv.experiments.study import page as study_page
+from jaxinv.experiments.study.study import StudySpec
 
 from . import flags as shared
 from .arms import parse_arms, parse_grid
@@ -126,36 +125,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
   dataset = shared.load_dataset(FLAGS)
-  question = _question(dataset.num_classes)
-  labs = study.make_labs(question, dataset)
-  posed, poses = question._replace(control_seeds=FLAGS.pose_seeds), shared.poses(FLAGS)
-  work = study.run_steps(question)
+  spec = _spec(dataset.num_classes)
+  experiments = study.make_experiments(spec, dataset)
+  posed, poses = spec._replace(control_seeds=FLAGS.pose_seeds), shared.poses(FLAGS)
+  work = study.run_steps(spec)
   if poses:
     study.check_controls(posed)
     work += len(poses) * study.control_steps(posed)
-  engines = planning.describe(labs.cells, planning.plan(labs.cells))
+  engines = planning.describe(experiments.cells, planning.plan(experiments.cells))
   more = {"engines": engines}
   with opened(FLAGS, "study", argv, dataset, work, more=more, free=_READING) as here:
     for name, how in engines.items():
       here.bar.say(f"{name}: {how['engine']} engine, {how['groups']} x {how['width']} runs")
-    answer = study.answer(question, labs, here.store, here.host)
+    result = study.run_study(spec, experiments, here.store, here.host)
     draw = partial(shared.draw_faces, FLAGS)
     pose = None
     if poses:
-      halved = study.make_labs(posed, draw(poses[0])).halves
+      halved = study.make_experiments(posed, draw(poses[0])).halves
       pose = controls.against_pose(halved, poses, draw, here.host)
     here.bar.working("writing and drawing")
-    summary = files.write_answer(here.out_dir, question, answer, dataset)
+    summary = files.write_study(here.out_dir, spec, result, dataset)
     if pose:
       files.write_pose(here.out_dir, pose)
-    story = study_story.Story(dataset, question, answer, summary, here.config, here.command, pose)
-    page = study_report.write_page(here.out_dir, story)
-  for name, verdict in answer.verdicts.items():
+    data = page_data.PageData(dataset, spec, result, summary, here.config, here.command, pose)
+    page = study_page.write_page(here.out_dir, data)
+  for name, verdict in result.verdicts.items():
     print(f"{name}: {verdict.label}. {verdict.text}")
   print(f"report: {page}")
 
 
-def _question(num_classes: int) -> Question:
+def _spec(num_classes: int) -> StudySpec:
   arms, grid = parse_arms(FLAGS.arm or ARMS), parse_grid(FLAGS.grid)
   plain = [arm.name for arm in arms if arm.optimizer == "sgd"]
   if "momentum" in grid and plain:
@@ -164,7 +163,7 @@ def _question(num_classes: int) -> Question:
   own = own_values(FLAGS, num_classes)
   attacks = own.pop("attacks", ())
   settings = shared.settings(FLAGS, tuple(cell.arm for cell in cells), **own)
-  return Question(
+  return StudySpec(
     settings=settings,
     cells=cells,
     baseline=FLAGS.baseline or cells[0].arm.name,

@@ -1,9 +1,9 @@
-"""What the models say of single photographs: is it told from the weights who was in the training?
+"""What the models say of single photographs: can membership be inferred from them?
 
 Every photograph is in the training set of exactly half of the models, so whatever else there is
 about it (a plain face, a common pose) is the same with it and without it, and only what training on
 it does is left. Two kinds of attack are compared on the same models: by what the inversion of the
-weights shows, and by what the models answer.
+weights shows, and by the models' outputs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +23,8 @@ from jaxinv.metrics.membership import Roc, auc_each, gap, lira, rmia, roc
 from jaxinv.metrics.stats import Interval, bootstrap_intervals
 from jaxinv.types import Dataset
 
-# By what the models answer; the rest of an arm's tests are by what inversion shows.
-ANSWERS = ("lira", "lira_fixed", "rmia")
+# By the models' outputs; the rest of an arm's tests are by what inversion shows.
+OUTPUT_TESTS = ("lira", "lira_fixed", "rmia")
 
 
 class Halves(NamedTuple):
@@ -139,7 +139,7 @@ def photo_leaks(
 def test_names(arm: ArmOutcome) -> list[str]:
   """The names of the tests that `photo_leaks` makes of an arm."""
   attacks = arm.details["similarity"]
-  return [*ANSWERS, *(f"{kind}/{n}" for n in attacks for kind in ("similarity", "calibrated"))]
+  return [*OUTPUT_TESTS, *(f"{kind}/{n}" for n in attacks for kind in ("similarity", "calibrated"))]
 
 
 def detect(scores: Float[np.ndarray, "s c"], members: Bool[np.ndarray, "s c"]) -> Detection:
@@ -194,7 +194,7 @@ def halves_in(halved: Experiment) -> Halves:
 
 
 class PoseStudy(NamedTuple):
-  """What is told of the person and of the single photograph, at several scales of pose.
+  """Leakage of people and of single photographs, at several scales of pose.
 
   Attributes:
     poses: the scales.
@@ -226,8 +226,8 @@ def against_pose(
   photograph: dict[str, dict[str, list]] = {name: {} for name in names}
   for pose in poses:
     here = with_data(halved, make_dataset(pose))
-    told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
-    found = assemble(here, run_groups(here, plan(here), None, told))
+    named = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
+    found = assemble(here, run_groups(here, plan(here), None, named))
     halves = halves_in(here)
     for name in person:
       arm = found.arms[name]

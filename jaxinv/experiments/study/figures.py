@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from jaxinv.attacks.attack import Attack, init_diff
 from jaxinv.experiments.outcome import ArmOutcome, Outcome
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE, Averages
-from jaxinv.experiments.study.story import PHASE_MEASURES, Phase
+from jaxinv.experiments.study.page_data import PHASE_MEASURES, Phase
 from jaxinv.experiments.study.verdict import Label, Verdict
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import (
@@ -56,10 +56,10 @@ def verdicts_figure(verdicts: Mapping[str, Verdict], margin: float) -> Figure:
   Returns:
     The figure: a row a cell; of many cells without names, and in order of the difference.
   """
-  told = {k: v for k, v in verdicts.items() if v.strongest and v.strongest.mean is not None}
-  if len(told) > _MOST_NAMED:
-    told = dict(sorted(told.items(), key=lambda item: item[1].strongest.mean))
-  height = 1.4 + (0.26 * len(told) if len(told) <= _MOST_NAMED else 6.0)
+  shown = {k: v for k, v in verdicts.items() if v.strongest and v.strongest.mean is not None}
+  if len(shown) > _MOST_NAMED:
+    shown = dict(sorted(shown.items(), key=lambda item: item[1].strongest.mean))
+  height = 1.4 + (0.26 * len(shown) if len(shown) <= _MOST_NAMED else 6.0)
   figure, axes = new_figure(1, 2, (10.0, height), sharex=True, sharey=True)
   titles = ("naive attacker (reshape)", "strongest attacker on each")
   for axis, kind, title in zip(axes[0], ("naive", "strongest"), titles, strict=True):
@@ -67,12 +67,12 @@ def verdicts_figure(verdicts: Mapping[str, Verdict], margin: float) -> Figure:
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_title(title)
     axis.set_xlabel("difference of leakage from the baseline")
-    for row, verdict in enumerate(told.values()):
+    for row, verdict in enumerate(shown.values()):
       _draw_difference(axis, row, verdict, getattr(verdict, kind))
-  name_rows(axes[0][0], list(told))
-  if len(told) > _MOST_NAMED:
+  name_rows(axes[0][0], list(shown))
+  if len(shown) > _MOST_NAMED:
     axes[0][0].set_yticks([])
-  _name_labels(figure, list(told.values()))
+  _name_labels(figure, list(shown.values()))
   return figure
 
 

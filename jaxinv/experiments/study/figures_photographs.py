@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxinv.experiments.study.controls import ANSWERS, PhotoLeaks
+from jaxinv.experiments.study.controls import OUTPUT_TESTS, PhotoLeaks
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import (
   colour,
@@ -25,7 +25,7 @@ from jaxinv.runs.figures import (
 def photographs_figure(
   aucs: Mapping[str, Mapping[str, Interval]], leaks: PhotoLeaks | None, attack: str, title: str
 ) -> Figure:
-  """How well single photographs are told, and whether both kinds of attack find the same ones.
+  """How well single photographs are inferred, and whether both kinds of attack find the same ones.
 
   Args:
     aucs: by arm or control, by test, the AUC.
@@ -123,6 +123,6 @@ def tests_shown(leaks: PhotoLeaks, attack: str) -> dict[str, Interval]:
     for words, name in (
       ("likeness of the recovered face", f"similarity/{attack}"),
       ("the same, calibrated", f"calibrated/{attack}"),
-      *((name, name) for name in ANSWERS),
+      *((name, name) for name in OUTPUT_TESTS),
     )
   }

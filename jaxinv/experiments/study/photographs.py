@@ -9,14 +9,14 @@ from jaxinv.experiments.outcome import summarize
 from jaxinv.experiments.study import comparison, controls, figures
 from jaxinv.experiments.study import figures_photographs as pictures_of
 from jaxinv.experiments.study.comparison import LEAKAGE
-from jaxinv.experiments.study.controls import ANSWERS, PhotoLeaks, PoseStudy
-from jaxinv.experiments.study.story import (
-  Story,
+from jaxinv.experiments.study.controls import OUTPUT_TESTS, PhotoLeaks, PoseStudy
+from jaxinv.experiments.study.page_data import (
+  PageData,
   draw,
   shown_cells,
   watched_leaks,
 )
-from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, attacks_on_one
+from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, StudyResult, attacks_on_one
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.page import Picture, Section, Table
 from jaxinv.runs.text import count, interval, listed, number
@@ -31,20 +31,22 @@ _FEW_MODELS = 64
 _AGREE, _PARTLY = 0.5, 0.2
 
 
-def photographs_section(story: Story, folder: Path) -> Section | None:
-  """How well single photographs are told, by both kinds of test; None where no control trained."""
-  told = watched_leaks(story)
-  if told is None:
+def photographs_section(data: PageData, folder: Path) -> Section | None:
+  """How well membership is inferred, by both kinds of test; None where no control trained."""
+  found = watched_leaks(data)
+  if found is None:
     return None
-  watched, leaks = told
-  attack, answer = controls.best_inversion(leaks), story.answer
-  found = {name: one for name, one in answer.leaks.items() if one}
-  trained = {name: one for name, one in found.items() if not name.endswith(UNTRAINED)}
+  watched, leaks = found
+  attack, result = controls.best_inversion(leaks), data.result
+  tested = {name: one for name, one in result.leaks.items() if one}
+  trained = {name: one for name, one in tested.items() if not name.endswith(UNTRAINED)}
   best = {name: controls.best_inversion(one) for name, one in trained.items()}
-  if answer.chance:
-    found["wrong memberships"] = answer.chance
+  if result.chance:
+    tested["wrong memberships"] = result.chance
   # A control's own best of several attacks would be above chance by being the best.
-  aucs = {name: pictures_of.tests_shown(one, best.get(name, attack)) for name, one in found.items()}
+  aucs = {
+    name: pictures_of.tests_shown(one, best.get(name, attack)) for name, one in tested.items()
+  }
   title = f"{figures.short(watched, 24)}: Spearman {leaks.agreement[attack]:+.2f}"
   caption = (
     "Left, the AUC of each test, mean over models with its 95 % interval. The inversion attack is "
@@ -53,20 +55,22 @@ def photographs_section(story: Story, folder: Path) -> Section | None:
     f"it was in the training set than when it was not; one dot a photograph of {watched}."
   )
   figure = pictures_of.photographs_figure(aucs, leaks, attack, title)
-  pictures = [draw(folder, "photographs", figure, caption), _exposed(story, folder, *told)]
-  tables = [_inversion_table(trained), _answers_table(trained, _others(story))]
-  return Section("Single photographs", _photographs_text(story, trained, *told), pictures, tables)
+  pictures = [draw(folder, "photographs", figure, caption), _exposed(data, folder, watched, leaks)]
+  tables = [_inversion_table(trained), _answers_table(trained, _others(data))]
+  return Section(
+    "Single photographs", _photographs_text(data, trained, watched, leaks), pictures, tables
+  )
 
 
 def _photographs_text(
-  story: Story, trained: Mapping[str, PhotoLeaks], watched: str, leaks: PhotoLeaks
+  data: PageData, trained: Mapping[str, PhotoLeaks], watched: str, leaks: PhotoLeaks
 ) -> list[str]:
   attack = controls.best_inversion(leaks)
   correlation = leaks.agreement[attack]
   words = "hardly agree" if correlation < _PARTLY else "agree in part"
   more = [name for name, found in trained.items() if _inversion_tells_more(found)]
   return [
-    f"{story.question.control_seeds} further models of each arm are trained on halves of the "
+    f"{data.spec.control_seeds} further models of each arm are trained on halves of the "
     "photographs, each photograph in exactly half of them. So whatever a test tells of a "
     "photograph is due to training on it. Two kinds of test are made on the same models: by how "
     "like the recovered face is, and by how sure the models are.",
@@ -79,7 +83,7 @@ def _photographs_text(
 
 def _inversion_tells_more(leaks: PhotoLeaks) -> bool:
   shown = leaks.tests[f"calibrated/{controls.best_inversion(leaks)}"].auc
-  others = [leaks.tests[test].auc for test in ANSWERS]
+  others = [leaks.tests[test].auc for test in OUTPUT_TESTS]
   return shown.low is not None and all(o.high is not None and shown.low > o.high for o in others)
 
 
@@ -102,9 +106,9 @@ def _inversion_table(leaks: Mapping[str, PhotoLeaks]) -> Table:
   )
 
 
-def _others(story: Story) -> int:
+def _others(data: PageData) -> int:
   """Scores of photographs that a model was not trained on, of all of an arm's models."""
-  halves = story.answer.halves
+  halves = data.result.halves
   return int((~halves.members[:, halves.candidates]).sum())
 
 
@@ -112,7 +116,7 @@ def _answers_table(leaks: Mapping[str, PhotoLeaks], others: int) -> Table:
   rows = []
   for name, found in leaks.items():
     cells = []
-    for test in ANSWERS:
+    for test in OUTPUT_TESTS:
       one = found.tests[test]
       cells += [
         number(one.auc.mean),
@@ -121,7 +125,7 @@ def _answers_table(leaks: Mapping[str, PhotoLeaks], others: int) -> Table:
       ]
     agreement = found.agreement[controls.best_inversion(found)]
     rows.append((name, *cells, f"{agreement:+.2f}"))
-  head = [word for test in ANSWERS for word in (f"{test}: AUC", "at 0.1 %", "at 1 %")]
+  head = [word for test in OUTPUT_TESTS for word in (f"{test}: AUC", "at 0.1 %", "at 1 %")]
   caption = (
     "By the models' answers, likewise; and Spearman's rank correlation of how much each photograph "
     f"leaks by inversion and by answers. There are {others} scores of photographs that were not "
@@ -130,16 +134,20 @@ def _answers_table(leaks: Mapping[str, PhotoLeaks], others: int) -> Table:
   return Table(caption, ("arm", *head, "Spearman"), rows)
 
 
-def _exposed(story: Story, folder: Path, watched: str, leaks: PhotoLeaks, most: int = 8) -> Picture:
+def _exposed(
+  data: PageData, folder: Path, watched: str, leaks: PhotoLeaks, most: int = 8
+) -> Picture:
   """The photographs that leak most and least by inversion."""
-  data, chosen = story.dataset, story.answer.halves.candidates
+  dataset, chosen = data.dataset, data.result.halves.candidates
   attack = controls.best_inversion(leaks)
   shown = leaks.shown[attack]
   order = np.argsort(-shown, kind="stable")
   most = min(most, len(order) // 2)
   rows = np.array([order[:most], order[-most:]])
-  images = data.inputs[chosen[rows]].reshape(2, most, *data.image_shape)
-  notes = [[f"{data.names[data.labels[chosen[i]]]}: {shown[i]:+.1f}" for i in row] for row in rows]
+  images = dataset.inputs[chosen[rows]].reshape(2, most, *dataset.image_shape)
+  notes = [
+    [f"{dataset.names[dataset.labels[chosen[i]]]}: {shown[i]:+.1f}" for i in row] for row in rows
+  ]
   caption = (
     f"The photographs of {watched} that leak most, above, and least, below, by inversion "
     f"({attack}): the person, and how much more like the recovered face is when the photograph was "
@@ -155,18 +163,18 @@ def at_chance(found: Interval, chance: float) -> bool:
   return found.low is not None and found.low <= chance <= found.high
 
 
-def controls_section(story: Story) -> Section | None:
+def controls_section(data: PageData) -> Section | None:
   """What the same tests find where there is nothing to find; None without controls."""
-  answer = story.answer
-  if answer.control is None:
+  result = data.result
+  if result.control is None:
     return None
   tests = {
     f"{control}, {test}": one.auc
-    for control, leaks in _chance_leaks(answer).items()
+    for control, leaks in _chance_leaks(result).items()
     for test, one in leaks.tests.items()
   }
-  others = summarize(answer.control) | summarize(answer.shuffled)
-  made = {attack.name for attack in attacks_on_one(story.question)}
+  others = summarize(result.control) | summarize(result.shuffled)
+  made = {attack.name for attack in attacks_on_one(data.spec)}
   people = {
     (name, attack): metrics
     for name, attacks in others.items()
@@ -174,32 +182,32 @@ def controls_section(story: Story) -> Section | None:
     for attack, metrics in attacks.items()
     if attack in made and "identification" in metrics
   }
-  text = _chance_sentences(story, tests, people)
-  return Section("Controls that must fail", text, tables=_controls_tables(story, tests, people))
+  text = _chance_sentences(data, tests, people)
+  return Section("Controls that must fail", text, tables=_controls_tables(data, tests, people))
 
 
-def _chance_leaks(answer: Answer) -> dict[str, PhotoLeaks]:
-  """What is told of photographs where there is nothing to tell."""
-  found = {name: leaks for name, leaks in answer.leaks.items() if name.endswith(UNTRAINED)}
-  found["wrong memberships"] = answer.chance
+def _chance_leaks(result: StudyResult) -> dict[str, PhotoLeaks]:
+  """The tests for photographs where there is nothing to find."""
+  found = {name: leaks for name, leaks in result.leaks.items() if name.endswith(UNTRAINED)}
+  found["wrong memberships"] = result.chance
   return {name: leaks for name, leaks in found.items() if leaks}
 
 
-def _chance_sentences(story: Story, tests: Mapping[str, Interval], people: Mapping) -> list[str]:
-  chance = 1 / story.dataset.num_classes
+def _chance_sentences(data: PageData, tests: Mapping[str, Interval], people: Mapping) -> list[str]:
+  chance = 1 / data.dataset.num_classes
   off = {name: auc for name, auc in tests.items() if not at_chance(auc, 0.5)}
   shares = {key: Interval(**metrics["identification"]) for key, metrics in people.items()}
   lost = {f"{n}, {a}": share for (n, a), share in shares.items() if not at_chance(share, chance)}
   text = [
     "Untrained models, models trained on shuffled labels, and the models of "
-    f"{story.question.control_arms[0].name} with each other's memberships go through the same "
+    f"{data.spec.control_arms[0].name} with each other's memberships go through the same "
     "tests; whatever these find there is their own error.",
     f"Photographs: {len(tests) - len(off)} of {count(len(tests), 'AUC')} are at chance: 0.5 is in "
     f"the 95 % interval, or within {_SLACK:g}.{_exceptions(off)}",
     f"People: {len(shares) - len(lost)} of {count(len(shares), 'share')} of people identified are "
     f"at chance, {chance:.3f}, by the same rule.{_exceptions(lost)}",
   ]
-  return text + _caveats(story.question.control_seeds, off.values(), lost.values(), chance)
+  return text + _caveats(data.spec.control_seeds, off.values(), lost.values(), chance)
 
 
 def _caveats(
@@ -226,8 +234,8 @@ def _exceptions(found: Mapping[str, Interval]) -> str:
   return f" Not so: {listed(f'{k} {interval(i)}' for k, i in found.items())}." if found else ""
 
 
-def _controls_tables(story: Story, tests: Mapping[str, Interval], people: Mapping) -> list[Table]:
-  chance = 1 / story.dataset.num_classes
+def _controls_tables(data: PageData, tests: Mapping[str, Interval], people: Mapping) -> list[Table]:
+  chance = 1 / data.dataset.num_classes
   photographs = [
     (*name.rsplit(", ", 1), interval(auc), "yes" if at_chance(auc, 0.5) else "no")
     for name, auc in tests.items()
@@ -273,13 +281,13 @@ def pose_panels(pose: PoseStudy) -> dict[str, dict[str, list[Interval]]]:
   return panels
 
 
-def pose_section(story: Story, folder: Path) -> Section | None:
-  """People and photographs against the scale of pose; None where it was not asked."""
-  pose = story.pose
+def pose_section(data: PageData, folder: Path) -> Section | None:
+  """People and photographs against the scale of pose; None where it was not varied."""
+  pose = data.pose
   if pose is None:
     return None
   panels = pose_panels(pose)
-  drawn = [*shown_cells(story), *(n for n in pose.person if n not in shown_cells(story))]
+  drawn = [*shown_cells(data), *(n for n in pose.person if n not in shown_cells(data))]
   places = {name: drawn.index(name) for name in pose.person}
   caption = (
     "The same people drawn with their pose variation scaled, models trained on halves of the "

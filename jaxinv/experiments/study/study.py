@@ -12,10 +12,10 @@ from jaxtyping import Int
 from jaxinv.attacks.attack import ALL, Attack, resolve
 from jaxinv.ensemble.groups import Host
 from jaxinv.errors import InputError
-from jaxinv.experiments import experiment, outcome, planning
+from jaxinv.experiments import experiment, planning
 from jaxinv.experiments.experiment import Experiment
 from jaxinv.experiments.groups import run_groups
-from jaxinv.experiments.outcome import Outcome
+from jaxinv.experiments.outcome import ArmOutcome, Outcome, assemble
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import comparison, controls, verdict
 from jaxinv.experiments.study.comparison import Identified, Row
@@ -46,8 +46,8 @@ class Cell(NamedTuple):
   values: dict[str, float]
 
 
-class Question(NamedTuple):
-  """What a study asks.
+class StudySpec(NamedTuple):
+  """A study to be made.
 
   Attributes:
     settings: what all its trainings have in common; their arms are the cells'.
@@ -55,9 +55,9 @@ class Question(NamedTuple):
     baseline: the name of the cell that all others are compared with.
     target: held-out accuracy at which they are compared; None for 0.95 of the baseline's last.
     margin: differences of leakage that do not matter.
-    control_arms: ways of training whose models are asked about single photographs.
+    control_arms: ways of training whose models are tested for single photographs.
     control_seeds: models of each of them, an even number; 0 for no controls.
-    delta: at which epsilons are told.
+    delta: at which epsilons are reported.
     attacks: further attacks on single models, names and values mixed, beside those of the package.
   """
 
@@ -72,7 +72,7 @@ class Question(NamedTuple):
   attacks: tuple[str | Attack, ...] = ()
 
 
-class Labs(NamedTuple):
+class Experiments(NamedTuple):
   """The trainings of a study: all cells; the control arms on halves; on shuffled labels."""
 
   cells: Experiment
@@ -80,7 +80,7 @@ class Labs(NamedTuple):
   shuffled: Experiment | None
 
 
-class Answer(NamedTuple):
+class StudyResult(NamedTuple):
   """What came of a study.
 
   Attributes:
@@ -92,7 +92,7 @@ class Answer(NamedTuple):
     epsilons: of the cells that were trained by DP-SGD.
     halves: who was in whose training set, of the controls.
     control: what came of the models trained on halves, an untrained arm among them.
-    leaks: by control arm, what is told of single photographs; None where no model trained.
+    leaks: by control arm, the tests for single photographs; None where no model trained.
     chance: the first control arm's tests with the wrong memberships.
     shuffled: what came of training on shuffled labels.
   """
@@ -131,37 +131,37 @@ def cross(arms: Sequence[Arm], grid: Mapping[str, Sequence[float]]) -> tuple[Cel
   return tuple(cells)
 
 
-def make_labs(question: Question, dataset: Dataset) -> Labs:
+def make_experiments(spec: StudySpec, dataset: Dataset) -> Experiments:
   """Prepares all trainings of a study.
 
   Args:
-    question: what to ask.
+    spec: of the study.
     dataset: images with their classes.
 
   Returns:
-    The labs; nothing is compiled yet.
+    The experiments; nothing is compiled yet.
 
   Raises:
-    InputError: the question is not valid, or does not fit the data.
+    InputError: the specification is not valid, or does not fit the data.
   """
-  check(question, dataset)
-  settings, attacks = question.settings, attacks_on_one(question)
+  check(spec, dataset)
+  settings, attacks = spec.settings, attacks_on_one(spec)
   cells = replace(
     settings,
-    arms=tuple(cell.arm for cell in question.cells),
+    arms=tuple(cell.arm for cell in spec.cells),
     attacks=attacks,
     at_records=True,
-    prefixes=len(question.cells) <= _MOST_CELLS_WITH_PREFIXES,
+    prefixes=len(spec.cells) <= _MOST_CELLS_WITH_PREFIXES,
   )
-  labs = Labs(experiment.make_experiment(cells, dataset), None, None)
-  if not question.control_seeds:
-    return labs
-  base = _arm(question, question.baseline)
+  experiments = Experiments(experiment.make_experiment(cells, dataset), None, None)
+  if not spec.control_seeds:
+    return experiments
+  base = _arm(spec, spec.baseline)
   untrained = base._replace(name=base.name + UNTRAINED, hyper=base.hyper._replace(steps=0.0))
   halves = replace(
     settings,
-    arms=(*question.control_arms, untrained),
-    num_seeds=question.control_seeds,
+    arms=(*spec.control_arms, untrained),
+    num_seeds=spec.control_seeds,
     save_seeds=1,
     record_every=settings.steps or 1,
     # Single photographs are looked for in one release, by attacks that cost no steps of their own.
@@ -175,17 +175,17 @@ def make_labs(question: Question, dataset: Dataset) -> Labs:
     shuffled_labels=True,
     photographs=False,
   )
-  return labs._replace(
+  return experiments._replace(
     halves=experiment.make_experiment(halves, dataset),
     shuffled=experiment.make_experiment(shuffled, dataset),
   )
 
 
-def attacks_on_one(question: Question) -> tuple[Attack, ...]:
+def attacks_on_one(spec: StudySpec) -> tuple[Attack, ...]:
   """The attacks that a study makes on every model: the package's, then the caller's own.
 
   Args:
-    question: its settings say whether models are linear.
+    spec: its settings say whether models are linear.
 
   Returns:
     Those with the least knowledge first, and last what is made at the end only.
@@ -193,31 +193,31 @@ def attacks_on_one(question: Question) -> tuple[Attack, ...]:
   Raises:
     InputError: an attack is unknown, or two have one name.
   """
-  settings = question.settings
+  settings = spec.settings
   linear = settings.model is None and not settings.hidden and settings.use_bias
   own = [attack for attack in ALL if attack.needs_one_model]
   known = (*own, *(attack.name for attack in own))
-  attacks = resolve((*own, *(attack for attack in question.attacks if attack not in known)))
+  attacks = resolve((*own, *(attack for attack in spec.attacks if attack not in known)))
   chosen = (attack for attack in attacks if linear or not attack.linear_only)
   return tuple(sorted(chosen, key=lambda attack: (attack.project is None, len(attack.needs))))
 
 
-def attackers(question: Question) -> dict[str, Attack]:
+def attackers(spec: StudySpec) -> dict[str, Attack]:
   """All attacks of a study by name, those on several models together last."""
   together = (attack for attack in ALL if not attack.needs_one_model)
-  return {attack.name: attack for attack in (*attacks_on_one(question), *together)}
+  return {attack.name: attack for attack in (*attacks_on_one(spec), *together)}
 
 
-def _arm(question: Question, name: str) -> Arm:
-  return next(cell.arm for cell in question.cells if cell.arm.name == name)
+def _arm(spec: StudySpec, name: str) -> Arm:
+  return next(cell.arm for cell in spec.cells if cell.arm.name == name)
 
 
-def check(question: Question, dataset: Dataset) -> None:
-  """Raises InputError, with what to do, unless a study can answer the question."""
-  names = [cell.arm.name for cell in question.cells]
-  if question.baseline not in names:
+def check(spec: StudySpec, dataset: Dataset) -> None:
+  """Raises InputError, with what to do, unless a study can be made."""
+  names = [cell.arm.name for cell in spec.cells]
+  if spec.baseline not in names:
     some = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    raise InputError(f"the baseline '{question.baseline}' is none of the cells: {some}")
+    raise InputError(f"the baseline '{spec.baseline}' is none of the cells: {some}")
   for name in names:
     if name.lower() == CONTROLS or name.endswith((UNTRAINED, SHUFFLED)):
       raise InputError(
@@ -229,18 +229,18 @@ def check(question: Question, dataset: Dataset) -> None:
         f"a cell's name is {len(name)} letters long, too long for a file: give the arm a shorter "
         "name, or the grid fewer keys"
       )
-  if not 0 < question.delta < 1:
-    raise InputError(f"delta is {question.delta}: give a probability above 0 and below 1")
-  if question.settings.holdout < 1:
+  if not 0 < spec.delta < 1:
+    raise InputError(f"delta is {spec.delta}: give a probability above 0 and below 1")
+  if spec.settings.holdout < 1:
     raise InputError("a study compares at equal held-out accuracy: give --holdout=1 or more")
-  if question.settings.steps < 1:
+  if spec.settings.steps < 1:
     raise InputError("a study needs training: give --steps=1 or more")
-  check_controls(question)
+  check_controls(spec)
 
 
-def check_controls(question: Question) -> None:
+def check_controls(spec: StudySpec) -> None:
   """Raises InputError unless the control models can be balanced and compared."""
-  seeds = question.control_seeds
+  seeds = spec.control_seeds
   if seeds and (seeds % 2 or seeds < 8):
     raise InputError(
       f"{seeds} control models cannot be balanced and compared: give an even "
@@ -248,93 +248,95 @@ def check_controls(question: Question) -> None:
     )
 
 
-def run_steps(question: Question) -> int:
+def run_steps(spec: StudySpec) -> int:
   """The run-steps of a whole study, for its progress bar."""
-  settings = question.settings
-  cells = settings.steps * settings.num_seeds * len(question.cells)
+  settings = spec.settings
+  cells = settings.steps * settings.num_seeds * len(spec.cells)
   # The models on shuffled labels are as many as those of one control arm.
-  return cells + control_steps(question) + settings.steps * question.control_seeds
+  return cells + control_steps(spec) + settings.steps * spec.control_seeds
 
 
-def control_steps(question: Question) -> int:
+def control_steps(spec: StudySpec) -> int:
   """The run-steps of the models on halves: those of the control arms and the untrained ones."""
-  return question.settings.steps * question.control_seeds * (len(question.control_arms) + 1)
+  return spec.settings.steps * spec.control_seeds * (len(spec.control_arms) + 1)
 
 
-def answer(question: Question, labs: Labs, store: Path | None, host: Host) -> Answer:
+def run_study(
+  spec: StudySpec, experiments: Experiments, store: Path | None, host: Host
+) -> StudyResult:
   """Trains everything and compares it.
 
   Args:
-    question: what to ask.
-    labs: of `make_labs`.
+    spec: of the study.
+    experiments: of `make_experiments`.
     store: folder for checkpoints and finished groups; None to keep nothing.
     host: progress, messages, when to stop.
 
   Returns:
-    The answer.
+    What came of it.
 
   Raises:
     Stopped: the host asked for it; the state is in the store.
   """
-  found = _run(labs.cells, store and store / "cells", host)
-  baseline = found.arms[question.baseline]
-  target = question.target or comparison.default_target(baseline)
-  others = {name: arm for name, arm in found.arms.items() if name != question.baseline}
-  told = Answer(
-    outcome=found,
+  outcome = _run(experiments.cells, store and store / "cells", host)
+  baseline = outcome.arms[spec.baseline]
+  target = spec.target or comparison.default_target(baseline)
+  others = {name: arm for name, arm in outcome.arms.items() if name != spec.baseline}
+  result = StudyResult(
+    outcome=outcome,
     target=target,
     rows=[
       r for name, arm in others.items() for r in comparison.compare(name, arm, baseline, target)
     ],
     verdicts={
-      name: verdict.judge(arm, baseline, target, question.margin) for name, arm in others.items()
+      name: verdict.judge(arm, baseline, target, spec.margin) for name, arm in others.items()
     },
-    identified={name: _identified(arm, found.steps) for name, arm in found.arms.items()},
-    epsilons=epsilons(question, labs.cells.dataset),
+    identified={name: _identified(arm, outcome.steps) for name, arm in outcome.arms.items()},
+    epsilons=epsilons(spec, experiments.cells.dataset),
   )
-  if labs.halves is None:
-    return told
-  control = _run(labs.halves, store and store / "halves", host)
-  halves = controls.halves_in(labs.halves)
-  labels = labs.halves.dataset.labels
+  if experiments.halves is None:
+    return result
+  control = _run(experiments.halves, store and store / "halves", host)
+  halves = controls.halves_in(experiments.halves)
+  labels = experiments.halves.dataset.labels
   leaks = {name: controls.photo_leaks(arm, halves, labels) for name, arm in control.arms.items()}
-  first = control.arms[question.control_arms[0].name]
-  return told._replace(
+  first = control.arms[spec.control_arms[0].name]
+  return result._replace(
     halves=halves,
     control=control,
     leaks=leaks,
     chance=controls.photo_leaks(first, controls.wrong_halves(halves), labels),
-    shuffled=_run(labs.shuffled, store and store / "shuffled", host),
+    shuffled=_run(experiments.shuffled, store and store / "shuffled", host),
   )
 
 
-def _run(lab: Experiment, store: Path | None, host: Host) -> Outcome:
-  return outcome.assemble(lab, run_groups(lab, planning.plan(lab), store, host))
+def _run(one: Experiment, store: Path | None, host: Host) -> Outcome:
+  return assemble(one, run_groups(one, planning.plan(one), store, host))
 
 
-def _identified(arm: outcome.ArmOutcome, steps: Int[np.ndarray, " t"]) -> dict[str, Identified]:
-  found = {a: comparison.identified_from(arm, a, steps) for a in comparison.attacks_of(arm)}
-  return {attack: times for attack, times in found.items() if times}
+def _identified(arm: ArmOutcome, steps: Int[np.ndarray, " t"]) -> dict[str, Identified]:
+  by_attack = {a: comparison.identified_from(arm, a, steps) for a in comparison.attacks_of(arm)}
+  return {attack: times for attack, times in by_attack.items() if times}
 
 
-def epsilons(question: Question, dataset: Dataset) -> dict[str, float]:
+def epsilons(spec: StudySpec, dataset: Dataset) -> dict[str, float]:
   """What DP-SGD promises, by cell; only of those trained by it.
 
   Args:
-    question: settings, cells and delta.
+    spec: settings, cells and delta.
     dataset: tells how many examples there are to train on.
 
   Returns:
-    Epsilon at the question's delta, of adding or removing one photograph.
+    Epsilon at the study's delta, of adding or removing one photograph.
   """
-  settings, found = question.settings, {}
+  settings, by_cell = spec.settings, {}
   num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
   rate = (settings.batch_size or num_train) / num_train
   known: dict[tuple[float, int], float] = {}
-  for arm in (cell.arm for cell in question.cells):
+  for arm in (cell.arm for cell in spec.cells):
     if np.isfinite(arm.hyper.dp_clip):
       mechanism = float(arm.hyper.dp_noise), int(min(arm.hyper.steps, settings.steps))
       if mechanism not in known:
-        known[mechanism] = dpsgd.epsilon(mechanism[0], rate, mechanism[1], question.delta)
-      found[arm.name] = known[mechanism]
-  return found
+        known[mechanism] = dpsgd.epsilon(mechanism[0], rate, mechanism[1], spec.delta)
+      by_cell[arm.name] = known[mechanism]
+  return by_cell

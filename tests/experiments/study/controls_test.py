@@ -7,7 +7,7 @@ from scipy.stats import norm
 from jaxinv.errors import InputError
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study.controls import (
-  ANSWERS,
+  OUTPUT_TESTS,
   Halves,
   best_inversion,
   detect,
@@ -65,15 +65,15 @@ def make_arm(confidence, healthy=None, **likeness):
   return ArmOutcome({}, healthy, {}, {}, {}, np.zeros((1, 1)), {}, {}, details, {})
 
 
-def leaks_of(strength, halves=HALVES, told=None, spread=0.0):
+def leaks_of(strength, halves=HALVES, wrong=None, spread=0.0):
   """The tests of an arm whose answers, and likeness under `reshape`, tell members so much."""
   confidence = scores_of(halves, strength, 2, spread)
   likeness = {"reshape": scores_of(halves, strength, 3, spread), "flat": scores_of(halves, 0, 4)}
-  return photo_leaks(make_arm(confidence, **likeness), told or halves, LABELS)
+  return photo_leaks(make_arm(confidence, **likeness), wrong or halves, LABELS)
 
 
 TESTS = {
-  *ANSWERS,
+  *OUTPUT_TESTS,
   *(f"{kind}/{attack}" for kind in ("similarity", "calibrated") for attack in ("reshape", "flat")),
 }
 # The largest standard error of an AUC of so many models and photographs.
@@ -126,7 +126,7 @@ def test_control_without_a_signal_every_test_is_at_chance():
 
 def test_control_with_the_wrong_halves_a_strong_signal_is_at_chance():
   """With the true ones it is found, so that it is there."""
-  right, wrong = leaks_of(3.0), leaks_of(3.0, told=wrong_halves(HALVES))
+  right, wrong = leaks_of(3.0), leaks_of(3.0, wrong=wrong_halves(HALVES))
   for name in TESTS - {"similarity/flat", "calibrated/flat"}:
     assert right.tests[name].pooled.auc > 0.9, name
     assert abs(wrong.tests[name].pooled.auc - 0.5) < 6 * ERROR, name
@@ -210,7 +210,7 @@ def test_too_few_models_are_refused_in_one_line():
 
 
 def test_photographs_held_out_and_details_of_other_kinds_play_no_part(planted):
-  """Whatever is recovered of the population; only the answers about it are asked for."""
+  """Whatever is recovered of the population; only the outputs for it are looked at."""
   confidence = scores_of(HALVES, 1.0, 2)
   likeness = {"reshape": scores_of(HALVES, 1.0, 3), "flat": scores_of(HALVES, 0, 4)}
   for values in likeness.values():

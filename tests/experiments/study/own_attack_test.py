@@ -11,9 +11,16 @@ from helpers import plant
 from jaxinv.attacks.attack import ALL, Attack, init_diff, reshape
 from jaxinv.ensemble.groups import Host
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.experiments.study import comparison, figures, figures_photographs, files, story, study
+from jaxinv.experiments.study import (
+  comparison,
+  figures,
+  figures_photographs,
+  files,
+  page_data,
+  study,
+)
 from jaxinv.experiments.study.page import write_page
-from jaxinv.experiments.study.study import Question
+from jaxinv.experiments.study.study import StudySpec
 from jaxinv.runs import folder
 from jaxinv.types import Hyper
 
@@ -36,27 +43,27 @@ def rows_of(path):
 
 @pytest.fixture(scope="module", params=[(), (8,)], ids=["linear", "hidden"])
 def run(request, tmp_path_factory):
-  """The folder of a whole study with two attacks of the caller's own, its question and answer."""
+  """The folder of a whole study with two attacks of the caller's own, its spec and result."""
   settings = Settings(
     ARMS, num_seeds=3, steps=8, batch_size=8, record_every=4, save_seeds=1, hidden=request.param
   )
   cells, dataset = study.cross(ARMS, {}), plant()
-  question = Question(
+  spec = StudySpec(
     settings, cells, "plain", control_arms=ARMS[:1], control_seeds=8, attacks=(BLUR, NEGATIVE)
   )
-  answer = study.answer(question, study.make_labs(question, dataset), None, Host())
+  result = study.run_study(spec, study.make_experiments(spec, dataset), None, Host())
   out_dir = tmp_path_factory.mktemp("study")
-  summary = files.write_answer(out_dir, question, answer, dataset)
+  summary = files.write_study(out_dir, spec, result, dataset)
   config = folder.configuration("launch.study", {"dataset": "mine"}, dataset)
-  write_page(out_dir, story.Story(dataset, question, answer, summary, config, "python -m x"))
-  return out_dir, question, answer
+  write_page(out_dir, page_data.PageData(dataset, spec, result, summary, config, "python -m x"))
+  return out_dir, spec, result
 
 
 def test_it_stands_in_every_file_beside_those_of_the_package(run):
-  out_dir, question, _ = run
-  attacks = [attack.name for attack in study.attacks_on_one(question)]
+  out_dir, spec, _ = run
+  attacks = [attack.name for attack in study.attacks_on_one(spec)]
   assert {"blur", "negative"} < set(attacks)
-  assert ("update_ratio" in attacks) == (not question.settings.hidden)
+  assert ("update_ratio" in attacks) == (not spec.settings.hidden)
   for name in ("cells.csv", "paired.csv"):
     assert {"blur", "negative"} <= {row["attack"] for row in rows_of(out_dir / name)}
   summary = json.loads((out_dir / "summary.json").read_text())
@@ -78,11 +85,11 @@ def test_its_numbers_are_those_of_its_images(run):
 
 
 def test_it_counts_with_its_knowledge_among_the_strongest(run):
-  _, question, answer = run
-  arm = answer.outcome.arms["plain"]
+  _, spec, result = run
+  arm = result.outcome.arms["plain"]
   best = {"reshape": -0.1, "init_diff": 0.1, "blur": 0.9, "negative": 0.8}
   measures = {name: {"ncc_centred": np.full(3, value)} for name, value in best.items()}
-  attacks = list(study.attackers(question).values())
+  attacks = list(study.attackers(spec).values())
   assert comparison.strongest_by_knowledge(arm._replace(measures=measures), attacks) == {
     "weights": "blur",
     "weights and initial weights": "negative",
@@ -121,12 +128,12 @@ def test_faces_in_colour_are_drawn_in_colour(run):
 
 
 def test_attacks_are_given_by_name_or_as_values_and_named_once():
-  question = Question(Settings(ARMS), study.cross(ARMS, {}), "plain")
-  usual = [attack.name for attack in study.attacks_on_one(question)]
+  spec = StudySpec(Settings(ARMS), study.cross(ARMS, {}), "plain")
+  usual = [attack.name for attack in study.attacks_on_one(spec)]
   assert usual == ["reshape", "class_centred", "init_diff", "update_ratio", "mi_face"]
-  again = question._replace(attacks=("reshape", init_diff, BLUR))
+  again = spec._replace(attacks=("reshape", init_diff, BLUR))
   assert [attack.name for attack in study.attacks_on_one(again)] == [*usual, "blur"]
   # More attacks than there were markers once.
   many = tuple(BLUR._replace(name=f"a{i}") for i in range(20))
-  names = list(study.attackers(question._replace(attacks=many)))
+  names = list(study.attackers(spec._replace(attacks=many)))
   assert len(names) == len(ALL) + 20

@@ -11,11 +11,10 @@ import pytest
 from jaxinv.ensemble.groups import Host
 from jaxinv.experiments.outcome import summarize
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.experiments.study import comparison, figures, files, photographs, study
-from jaxinv.experiments.study import page as study_report
-from jaxinv.experiments.study import story as study_story
+from jaxinv.experiments.study import comparison, figures, files, page_data, photographs, study
+from jaxinv.experiments.study import page as study_page
 from jaxinv.experiments.study.controls import PoseStudy
-from jaxinv.experiments.study.study import Cell, Question
+from jaxinv.experiments.study.study import Cell, StudySpec
 from jaxinv.experiments.study.verdict import Label, Verdict, judge
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs import folder
@@ -35,8 +34,8 @@ DRAWN = [
 ]
 
 
-def ask(arms=(PLAIN, WILD), grid=GRID) -> Question:
-  """A question with a grid; the arm whose name is `wild` diverges."""
+def ask(arms=(PLAIN, WILD), grid=GRID) -> StudySpec:
+  """A spec with a grid; the arm whose name is `wild` diverges."""
   cells = study.cross(arms, grid)
   settings = Settings(
     arms=tuple(cell.arm for cell in cells),
@@ -47,62 +46,62 @@ def ask(arms=(PLAIN, WILD), grid=GRID) -> Question:
     save_seeds=1,
     record_every=4,
   )
-  return Question(settings, cells, cells[0].arm.name, control_arms=arms, control_seeds=8)
+  return StudySpec(settings, cells, cells[0].arm.name, control_arms=arms, control_seeds=8)
 
 
-def answer_of(question, dataset) -> study.Answer:
-  """The answer; untrained models stand for those on shuffled labels, to compile no third time."""
-  labs = study.make_labs(question, dataset)
-  answer = study.answer(question, labs._replace(shuffled=labs.halves), None, Host())
-  untrained = answer.shuffled.arms[question.baseline + study.UNTRAINED]
-  arms = {question.baseline + study.SHUFFLED: untrained}
-  return answer._replace(shuffled=answer.shuffled._replace(arms=arms))
+def result_of(spec, dataset) -> study.StudyResult:
+  """The result; untrained models stand for those on shuffled labels, to compile no third time."""
+  experiments = study.make_experiments(spec, dataset)
+  result = study.run_study(spec, experiments._replace(shuffled=experiments.halves), None, Host())
+  untrained = result.shuffled.arms[spec.baseline + study.UNTRAINED]
+  arms = {spec.baseline + study.SHUFFLED: untrained}
+  return result._replace(shuffled=result.shuffled._replace(arms=arms))
 
 
 @pytest.fixture(scope="module")
-def story(make_planted, tmp_path_factory):
+def data(make_planted, tmp_path_factory):
   """Two arms, one of which diverges, on a grid of two keys, with controls."""
   pose = PoseStudy(
     (0.0, 1.0),
     {"plain": {"reshape": np.full((2, 4), 0.5), "init_diff": np.array([[0.6] * 4, [0.8] * 4])}},
     {"plain": {"calibrated/reshape": np.array([0.6, 0.7]), "lira": np.array([0.5, 0.4])}},
   )
-  question, dataset = ask(), make_planted()
-  answer = answer_of(question, dataset)
-  summary = files.write_answer(tmp_path_factory.mktemp("run"), question, answer, dataset)
+  spec, dataset = ask(), make_planted()
+  result = result_of(spec, dataset)
+  summary = files.write_study(tmp_path_factory.mktemp("run"), spec, result, dataset)
   config = folder.configuration("launch.study", {"dataset": "synthetic_faces"}, dataset)
-  return study_story.Story(dataset, question, answer, summary, config, "python -m x", pose)
+  return page_data.PageData(dataset, spec, result, summary, config, "python -m x", pose)
 
 
 @pytest.fixture(scope="module")
-def page(story, tmp_path_factory):
-  """The story's page, where one cell has an epsilon, and its folder."""
+def page(data, tmp_path_factory):
+  """The data's page, where one cell has an epsilon, and its folder."""
   out_dir = tmp_path_factory.mktemp("page")
-  private = story.answer._replace(epsilons={story.question.cells[1].arm.name: 3.25})
-  path = study_report.write_page(out_dir, story._replace(answer=private))
+  private = data.result._replace(epsilons={data.spec.cells[1].arm.name: 3.25})
+  path = study_page.write_page(out_dir, data._replace(result=private))
   return html.unescape(path.read_text()), out_dir
 
 
-def renamed(story, names):
-  """The same story without a grid, its cells called otherwise."""
+def renamed(data, names):
+  """The same data without a grid, its cells called otherwise."""
   cells = tuple(
     Cell(cell.arm._replace(name=name), name, {})
-    for cell, name in zip(story.question.cells, names, strict=True)
+    for cell, name in zip(data.spec.cells, names, strict=True)
   )
-  old = {cell.arm.name: name for cell, name in zip(story.question.cells, names, strict=True)}
+  old = {cell.arm.name: name for cell, name in zip(data.spec.cells, names, strict=True)}
 
   def called(found):
     return {old[name]: value for name, value in found.items() if name in old}
 
-  answer = story.answer
-  return story._replace(
-    question=story.question._replace(cells=cells, baseline=old[story.question.baseline]),
-    answer=answer._replace(
-      outcome=answer.outcome._replace(arms=called(answer.outcome.arms)),
-      verdicts=called(answer.verdicts),
-      identified=called(answer.identified),
+  result = data.result
+  return data._replace(
+    spec=data.spec._replace(cells=cells, baseline=old[data.spec.baseline]),
+    result=result._replace(
+      outcome=result.outcome._replace(arms=called(result.outcome.arms)),
+      verdicts=called(result.verdicts),
+      identified=called(result.identified),
     ),
-    summary=called(story.summary),
+    summary=called(data.summary),
   )
 
 
@@ -116,47 +115,45 @@ def test_the_page_has_all_sections_in_order_and_needs_no_other_file(page):
   assert "nan" not in re.sub(r"base64,[^\"]*", "", text)
 
 
-def test_the_page_tells_numbers_as_they_are(page, story):
+def test_the_page_tells_numbers_as_they_are(page, data):
   text, _ = page
-  name = story.question.baseline
+  name = data.spec.baseline
   for attack in ("reshape", "init_diff"):
-    assert f"{story.summary[name][attack]['ncc_centred']['mean']:.3f}" in text
+    assert f"{data.summary[name][attack]['ncc_centred']['mean']:.3f}" in text
   assert "Cells of the grid are called by their arm and their values of init_scale" in text
   assert "<td>plain 1/0.5</td><td>3.25</td>" in text.replace("\n", "")
   assert "**" not in text
 
 
-def test_only_a_data_set_that_a_program_drew_is_said_to_be(page, story):
+def test_only_a_data_set_that_a_program_drew_is_said_to_be(page, data):
   """And its credit is told; the flag `--dataset` plays no part."""
   assert "drawn by the program" not in page[0]
-  drawn = story.dataset._replace(drawn=True, credit="Credit: Ann.")
-  assert "photographs drawn by the program" in study_report._lead(story._replace(dataset=drawn))[0]
+  drawn = data.dataset._replace(drawn=True, credit="Credit: Ann.")
+  assert "photographs drawn by the program" in study_page._lead(data._replace(dataset=drawn))[0]
 
 
-def test_cells_are_called_by_their_values_and_keep_what_is_theirs(story):
-  short = study_story.with_short_names(story)
-  names = [cell.arm.name for cell in short.question.cells]
+def test_cells_are_called_by_their_values_and_keep_what_is_theirs(data):
+  short = page_data.with_short_names(data)
+  names = [cell.arm.name for cell in short.spec.cells]
   assert names[:4] == ["plain 1/0", "plain 1/0.5", "plain 8/0", "plain 8/0.5"]
-  for old, new in zip(story.question.cells, names, strict=True):
-    assert short.summary[new] is story.summary[old.arm.name]
-    assert short.answer.outcome.arms[new] is story.answer.outcome.arms[old.arm.name]
-  assert short.question.baseline == "plain 1/0"
-  assert f"plain 1/0{study.UNTRAINED}" in short.answer.leaks
-  assert (
-    study_story.with_short_names(short._replace(question=ask(grid={}))).summary is short.summary
-  )
+  for old, new in zip(data.spec.cells, names, strict=True):
+    assert short.summary[new] is data.summary[old.arm.name]
+    assert short.result.outcome.arms[new] is data.result.outcome.arms[old.arm.name]
+  assert short.spec.baseline == "plain 1/0"
+  assert f"plain 1/0{study.UNTRAINED}" in short.result.leaks
+  assert page_data.with_short_names(short._replace(spec=ask(grid={}))).summary is short.summary
 
 
-def test_an_arm_that_diverged_is_told_of_and_not_drawn(page, story):
+def test_an_arm_that_diverged_is_told_of_and_not_drawn(page, data):
   text, _ = page
   assert "wild 1/0 (3 of 3)" in text
-  assert study_story.shown_cells(story) == [c.arm.name for c in story.question.cells[:4]]
-  assert story.answer.leaks["wild"] is None
+  assert page_data.shown_cells(data) == [c.arm.name for c in data.spec.cells[:4]]
+  assert data.result.leaks["wild"] is None
 
 
 def test_counts_by_label_are_in_the_order_of_the_labels():
   labels = [Label.RAISES, Label.LOWERS, Label.RAISES, Label.TOO_LITTLE]
-  counted = study_report.tally({f"a{i}": Verdict(x, "") for i, x in enumerate(labels)})
+  counted = study_page.tally({f"a{i}": Verdict(x, "") for i, x in enumerate(labels)})
   assert list(counted.items()) == [
     (Label.LOWERS, ["a1"]),
     (Label.TOO_LITTLE, ["a3"]),
@@ -164,24 +161,24 @@ def test_counts_by_label_are_in_the_order_of_the_labels():
   ]
 
 
-def test_of_many_cells_the_page_counts_the_verdicts_and_folds_the_rest(story, tmp_path):
-  plain, wild = story.question.cells[0], story.question.cells[4]
+def test_of_many_cells_the_page_counts_the_verdicts_and_folds_the_rest(data, tmp_path):
+  plain, wild = data.spec.cells[0], data.spec.cells[4]
   arms = {
-    f"c{i}": story.answer.outcome.arms[(wild if i % 6 == 5 else plain).arm.name] for i in range(45)
+    f"c{i}": data.result.outcome.arms[(wild if i % 6 == 5 else plain).arm.name] for i in range(45)
   }
   first = arms["c0"]
   verdicts = {n: judge(a, first, 0.5, 0.05) for n, a in arms.items() if n != "c0"}
   cells = tuple(
     Cell(plain.arm._replace(name=n), "b", {"steps": float(i)}) for i, n in enumerate(arms)
   )
-  outcome = story.answer.outcome._replace(arms=arms)
-  many = story._replace(
-    question=story.question._replace(cells=cells, baseline="c0", control_seeds=0),
-    answer=study.Answer(outcome, 0.5, [], verdicts, {n: {} for n in arms}, {}),
+  outcome = data.result.outcome._replace(arms=arms)
+  many = data._replace(
+    spec=data.spec._replace(cells=cells, baseline="c0", control_seeds=0),
+    result=study.StudyResult(outcome, 0.5, [], verdicts, {n: {} for n in arms}, {}),
     summary=summarize(outcome),
     pose=None,
   )
-  text = html.unescape(study_report.write_page(tmp_path, many).read_text())
+  text = html.unescape(study_page.write_page(tmp_path, many).read_text())
   assert "<td>does not train</td><td>7</td>" in text
   assert text.index("<summary>The verdict on each cell") < text.index("<td>b 44</td>")
   assert "Drawn are 1 of 45 cells" in text
@@ -202,8 +199,8 @@ def test_the_law_is_its_closed_form_and_what_averages_of_noisy_copies_show():
   np.testing.assert_allclose(seen, comparison.averaging_law(counts, one, ceiling), atol=0.02)
 
 
-def test_averages_are_the_arms_and_have_no_law_where_nothing_is_covered(story):
-  arm = story.answer.outcome.arms[story.question.cells[2].arm.name]
+def test_averages_are_the_arms_and_have_no_law_where_nothing_is_covered(data):
+  arm = data.result.outcome.arms[data.spec.cells[2].arm.name]
   found = comparison.averages(arm)
   assert found.counts.tolist() == [1, 2, 3]
   np.testing.assert_allclose(found.measured, [arm.prefixes[n]["ncc_centred"] for n in (1, 2, 3)])
@@ -231,8 +228,8 @@ def test_the_phase_grid_puts_values_where_they_belong():
     for c in cells
   }
   del summary[cells[2].arm.name]["reshape"]
-  question = Question(Settings(()), cells[::-1], cells[0].arm.name)
-  plain, wild = sorted(study_story.phases(question, summary), key=lambda phase: phase.arm)
+  spec = StudySpec(Settings(()), cells[::-1], cells[0].arm.name)
+  plain, wild = sorted(page_data.phases(spec, summary), key=lambda phase: phase.arm)
   assert plain.keys == ("init_scale", "learning_rate")
   assert plain.ticks == ([1.0, 3.0], [0.1, 0.2, 0.3])
   expected = np.array([[1.1, 1.2, 1.3], [3.1, 3.2, 3.3]])
@@ -253,11 +250,11 @@ def code(cell):
 
 def test_without_a_grid_there_is_no_phase_and_with_one_key_there_are_curves():
   cells = study.cross([PLAIN], {})
-  assert study_story.phases(Question(Settings(()), cells, "plain"), {"plain": {}}) == []
+  assert page_data.phases(StudySpec(Settings(()), cells, "plain"), {"plain": {}}) == []
   cells = study.cross([PLAIN], {"init_scale": (1.0, 2.0)})
   measure = {"mean": 0.5, "low": 0.4, "high": 0.7, "n": 3}
   summary = {c.arm.name: {"reshape": {"ncc_centred": measure}} for c in cells}
-  (found,) = study_story.phases(Question(Settings(()), cells, cells[0].arm.name), summary)
+  (found,) = page_data.phases(StudySpec(Settings(()), cells, cells[0].arm.name), summary)
   np.testing.assert_allclose(found.values["reshape"], [[0.5, 0.5], [0.4, 0.4], [0.7, 0.7]])
   axis = figures.phase_figure([found]).axes[0]
   np.testing.assert_allclose(axis.containers[0].lines[0].get_ydata(), [0.5, 0.5])
@@ -277,9 +274,9 @@ def test_verdicts_are_drawn_at_their_differences():
   np.testing.assert_allclose(bar.get_segments()[0][:, 0], [-0.5, -0.3])
 
 
-def test_the_curves_through_training_are_the_means_over_seeds(story):
-  names = study_story.shown_cells(story)
-  arms = {name: story.answer.outcome.arms[name] for name in names}
+def test_the_curves_through_training_are_the_means_over_seeds(data):
+  names = page_data.shown_cells(data)
+  arms = {name: data.result.outcome.arms[name] for name in names}
   left, right = figures.training_figure(arms, 0.5).axes
   for axis, attack in ((left, "reshape"), (right, "init_diff")):
     dot, curve = axis.lines[:2]
@@ -289,12 +286,12 @@ def test_the_curves_through_training_are_the_means_over_seeds(story):
     assert dot.get_ydata()[0] == pytest.approx(curve.get_ydata()[-1])
 
 
-def test_levels_are_those_of_the_record_or_of_the_end(story):
-  arm = story.answer.outcome.arms[story.question.baseline]
-  levels = study_report.levels_of(arm, 1)
+def test_levels_are_those_of_the_record_or_of_the_end(data):
+  arm = data.result.outcome.arms[data.spec.baseline]
+  levels = study_page.levels_of(arm, 1)
   assert levels["reshape"] == pytest.approx(arm.trail["reshape"]["ncc_centred"][:, 1].mean())
   assert "mi_face" not in levels
-  ends = study_report.levels_of(arm, None)
+  ends = study_page.levels_of(arm, None)
   assert ends["mi_face"] == pytest.approx(arm.measures["mi_face"]["ncc_centred"].mean())
 
 
@@ -316,35 +313,35 @@ def test_pose_shows_the_strongest_attack_and_leaves_out_what_has_gaps():
   assert [i.mean for i in shown["x"]] == [0.6, 0.9] and not answered
 
 
-def test_names_are_no_formulas_and_a_lost_baseline_is_told(story, tmp_path):
+def test_names_are_no_formulas_and_a_lost_baseline_is_told(data, tmp_path):
   names = [f"a${i}_{{$" + "long" * 12 * (i % 2) for i in range(8)]
-  odd = renamed(story, names)
-  arms = odd.answer.outcome.arms
+  odd = renamed(data, names)
+  arms = odd.result.outcome.arms
   lost = odd._replace(
-    question=odd.question._replace(baseline=names[4]),
-    answer=odd.answer._replace(
+    spec=odd.spec._replace(baseline=names[4]),
+    result=odd.result._replace(
       target=math.nan,
       verdicts={n: judge(a, arms[names[4]], math.nan, 0.05) for n, a in arms.items()},
     ),
   )
-  text = html.unescape(study_report.write_page(tmp_path, lost).read_text())
+  text = html.unescape(study_page.write_page(tmp_path, lost).read_text())
   assert "nothing is compared" in text and names[1] in text
   assert "Hidden or not learned?" not in text
 
 
-def test_one_seed_has_no_intervals_and_no_controls_are_asked_for(story, tmp_path):
-  cells = story.question.cells[:2]
-  arms = {c.arm.name: first_seed(story.answer.outcome.arms[c.arm.name]) for c in cells}
+def test_one_seed_has_no_intervals_and_no_controls_are_asked_for(data, tmp_path):
+  cells = data.spec.cells[:2]
+  arms = {c.arm.name: first_seed(data.result.outcome.arms[c.arm.name]) for c in cells}
   first, second = arms.values()
-  outcome = story.answer.outcome._replace(arms=arms)
+  outcome = data.result.outcome._replace(arms=arms)
   verdicts = {cells[1].arm.name: judge(second, first, 0.1, 0.05)}
-  one = story._replace(
-    question=story.question._replace(cells=cells, control_seeds=0),
-    answer=study.Answer(outcome, 0.1, [], verdicts, {name: {} for name in arms}, {}),
+  one = data._replace(
+    spec=data.spec._replace(cells=cells, control_seeds=0),
+    result=study.StudyResult(outcome, 0.1, [], verdicts, {name: {} for name in arms}, {}),
     summary=summarize(outcome),
     pose=None,
   )
-  text = html.unescape(study_report.write_page(tmp_path, one).read_text())
+  text = html.unescape(study_page.write_page(tmp_path, one).read_text())
   heads = re.findall(r"<h2>(.*?)</", text)
   assert "Single photographs" not in heads and "Several models" not in heads
   assert "Hidden or not learned?" in heads and "one seed, no interval" in text

@@ -1,4 +1,4 @@
-"""What the parts of a study's page share: the story, and how numbers and names are written."""
+"""What the parts of a study's page share: what it is of, and how numbers and names are written."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.controls import PhotoLeaks, PoseStudy
-from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Answer, Cell, Question
+from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Cell, StudyResult, StudySpec
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import save
 from jaxinv.runs.page import Picture, Section, Table
@@ -32,46 +32,46 @@ PHASE_MEASURES = {
 }
 
 
-class Story(NamedTuple):
-  """All that the page tells of.
+class PageData(NamedTuple):
+  """All that the page is of.
 
   Attributes:
     dataset: the faces.
-    question: what was asked.
-    answer: what came of it.
+    spec: of the study.
+    result: what came of it.
     summary: its means and intervals.
     config: what config.json holds.
     command: the command line that makes this run.
-    pose: the controls' question at several scales of pose, where it was asked.
+    pose: the controls at several scales of pose, where they were trained.
   """
 
   dataset: Dataset
-  question: Question
-  answer: Answer
+  spec: StudySpec
+  result: StudyResult
   summary: Mapping
   config: Mapping
   command: str
   pose: PoseStudy | None = None
 
 
-def with_short_names(story: Story) -> Story:
+def with_short_names(data: PageData) -> PageData:
   """Calls the cells of a grid by their values alone: `sgd 0.3/0.01`.
 
   Args:
-    story: with the cells' own names, which are too long to read many of them.
+    data: of the study, with the cells' own names, which are too long to read many of them.
 
   Returns:
-    The same story; without a grid it is the one given.
+    The same data; without a grid it is the one given.
   """
-  question, answer = story.question, story.answer
+  spec, result = data.spec, data.result
   names = {
     cell.arm.name: f"{cell.base} {'/'.join(f'{value:g}' for value in cell.values.values())}"
-    for cell in question.cells
+    for cell in spec.cells
     if cell.values
   }
   if not names:
-    return story
-  baseline = question.baseline
+    return data
+  baseline = spec.baseline
   names |= {baseline + suffix: names[baseline] + suffix for suffix in (UNTRAINED, SHUFFLED)}
 
   def renamed(found):
@@ -80,38 +80,38 @@ def with_short_names(story: Story) -> Story:
     return found and {names.get(name, name): value for name, value in found.items()}
 
   by_cell = ("outcome", "verdicts", "identified", "epsilons", "control", "leaks", "shuffled")
-  cells = tuple(c._replace(arm=c.arm._replace(name=names[c.arm.name])) for c in question.cells)
-  return story._replace(
-    question=question._replace(cells=cells, baseline=names[baseline]),
-    answer=answer._replace(**{field: renamed(getattr(answer, field)) for field in by_cell}),
-    summary=renamed(story.summary),
+  cells = tuple(c._replace(arm=c.arm._replace(name=names[c.arm.name])) for c in spec.cells)
+  return data._replace(
+    spec=spec._replace(cells=cells, baseline=names[baseline]),
+    result=result._replace(**{field: renamed(getattr(result, field)) for field in by_cell}),
+    summary=renamed(data.summary),
   )
 
 
-def shown_cells(story: Story) -> list[str]:
+def shown_cells(data: PageData) -> list[str]:
   """The cells that are drawn one by one: all, or of many those at the baseline's grid point.
 
   Args:
-    story: of the study.
+    data: of the page.
 
   Returns:
     Their names, only of those that have a model; a name's place gives its colour.
   """
-  cells, baseline = story.question.cells, baseline_cell(story.question)
+  cells, baseline = data.spec.cells, baseline_cell(data.spec)
   if len(cells) > MOST_SHOWN:
     cells = [cell for cell in cells if cell.values == baseline.values][:MOST_SHOWN]
-  arms = story.answer.outcome.arms
+  arms = data.result.outcome.arms
   return [cell.arm.name for cell in cells if arms[cell.arm.name].healthy.any()]
 
 
-def baseline_cell(question: Question) -> Cell:
+def baseline_cell(spec: StudySpec) -> Cell:
   """The cell that all others are compared with."""
-  return next(cell for cell in question.cells if cell.arm.name == question.baseline)
+  return next(cell for cell in spec.cells if cell.arm.name == spec.baseline)
 
 
-def arms_shown(story: Story, most: int = MOST_SHOWN) -> dict[str, ArmOutcome]:
+def arms_shown(data: PageData, most: int = MOST_SHOWN) -> dict[str, ArmOutcome]:
   """What came of the cells that are drawn one by one, at most so many."""
-  return {name: story.answer.outcome.arms[name] for name in shown_cells(story)[:most]}
+  return {name: data.result.outcome.arms[name] for name in shown_cells(data)[:most]}
 
 
 def draw(folder: Path, name: str, figure, caption: str) -> Picture:
@@ -119,15 +119,15 @@ def draw(folder: Path, name: str, figure, caption: str) -> Picture:
   return Picture(save(figure, folder / f"{name}.png"), caption)
 
 
-def cell_of(story: Story, arm: str, attack: str, metric: str = LEAKAGE) -> Interval | None:
+def cell_of(data: PageData, arm: str, attack: str, metric: str = LEAKAGE) -> Interval | None:
   """A mean of the summary with its interval, or None where there is none."""
-  cell = story.summary[arm].get(attack, {}).get(metric)
+  cell = data.summary[arm].get(attack, {}).get(metric)
   return Interval(**cell) if cell else None
 
 
-def mean_of(story: Story, arm: str, attack: str, metric: str = LEAKAGE) -> str:
+def mean_of(data: PageData, arm: str, attack: str, metric: str = LEAKAGE) -> str:
   """A mean of the summary as text; nothing where there is none."""
-  found = cell_of(story, arm, attack, metric)
+  found = cell_of(data, arm, attack, metric)
   return "" if found is None else number(found.mean)
 
 
@@ -136,28 +136,28 @@ def strongest_attack(arm: ArmOutcome) -> str:
   return comparison.strongest({a: comparison.final(arm, a) for a in comparison.attacks_of(arm)})
 
 
-def epsilon(story: Story, name: str) -> str:
+def epsilon(data: PageData, name: str) -> str:
   """A cell's epsilon as text; nothing where it was not trained by DP-SGD."""
-  value = story.answer.epsilons.get(name)
+  value = data.result.epsilons.get(name)
   return "" if value is None else "infinite" if math.isinf(value) else f"{value:.3g}"
 
 
-def which_cells(story: Story) -> str:
+def which_cells(data: PageData) -> str:
   """A caveat where not all cells are drawn."""
-  question = story.question
-  if len(question.cells) <= MOST_SHOWN:
+  spec = data.spec
+  if len(spec.cells) <= MOST_SHOWN:
     return ""
-  point = ", ".join(f"{k} {v:g}" for k, v in baseline_cell(question).values.items())
+  point = ", ".join(f"{k} {v:g}" for k, v in baseline_cell(spec).values.items())
   where = f", those at the baseline's point of the grid ({point})" if point else ""
-  return f" Drawn are {len(shown_cells(story))} of {len(question.cells)} cells{where}."
+  return f" Drawn are {len(shown_cells(data))} of {len(spec.cells)} cells{where}."
 
 
-def watched_leaks(story: Story) -> tuple[str, PhotoLeaks] | None:
+def watched_leaks(data: PageData) -> tuple[str, PhotoLeaks] | None:
   """The control arm whose photographs are shown: the baseline's, else the first with a model."""
-  leaks = {name: found for name, found in (story.answer.leaks or {}).items() if found}
-  base = baseline_cell(story.question).base
+  leaks = {name: found for name, found in (data.result.leaks or {}).items() if found}
+  base = baseline_cell(data.spec).base
   trained = [name for name in leaks if not name.endswith(UNTRAINED)]
-  name = next((n for n in (story.question.baseline, base) if n in leaks), next(iter(trained), None))
+  name = next((n for n in (data.spec.baseline, base) if n in leaks), next(iter(trained), None))
   return None if name is None else (name, leaks[name])
 
 
@@ -177,21 +177,21 @@ class Phase(NamedTuple):
   values: dict[str, Float[np.ndarray, "3 ..."]]
 
 
-def phases(question: Question, summary: Mapping, most: int = 3) -> list[Phase]:
+def phases(spec: StudySpec, summary: Mapping, most: int = 3) -> list[Phase]:
   """Reads an arm's grid off the summary, along its first two keys.
 
   Args:
-    question: the cells; further keys stay as they are for the baseline.
+    spec: the cells; further keys stay as they are for the baseline.
     summary: of all cells.
     most: how many arms to tell of.
 
   Returns:
     One phase an arm; none where there is no grid.
   """
-  baseline = baseline_cell(question)
+  baseline = baseline_cell(spec)
   keys = tuple(baseline.values)[:2]
   rest = {key: value for key, value in baseline.values.items() if key not in keys}
-  chosen = [c for c in question.cells if all(c.values[k] == v for k, v in rest.items())]
+  chosen = [c for c in spec.cells if all(c.values[k] == v for k, v in rest.items())]
   ticks = tuple(sorted({cell.values[key] for cell in chosen}) for key in keys)
   bases = list(dict.fromkeys(cell.base for cell in chosen))[:most] if keys else []
   return [
@@ -235,12 +235,12 @@ _MEASURE_WORDS = {
 }
 
 
-def numbers_section(story: Story) -> Section:
+def numbers_section(data: PageData) -> Section:
   """All means of the summary; of many cells leakage and accuracy only."""
-  few = len(story.question.cells) <= MANY
+  few = len(data.spec.cells) <= MANY
   rows = []
-  for name, arm in story.answer.outcome.arms.items():
-    for attack, metrics in ((a, story.summary[name].get(a, {})) for a in arm.measures):
+  for name, arm in data.result.outcome.arms.items():
+    for attack, metrics in ((a, data.summary[name].get(a, {})) for a in arm.measures):
       for metric, cell in metrics.items():
         if few or metric in (LEAKAGE, "holdout_accuracy"):
           ends = [number(cell[end], 4) for end in ("mean", "low", "high")]
