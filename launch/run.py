@@ -175,8 +175,6 @@ def run(
 def _parse(f: flags.FlagValues, argv: Sequence[str]) -> None:
   """Gives the flags their values, as if they had never had others."""
   f.unparse_flags()
-  for name in f:
-    f[name].unparse()
   extra = f(["command", *argv])[1:]
   if extra:
     raise InputError(f"unknown argument '{extra[0]}': flags look like --name=value")

@@ -12,8 +12,8 @@ def test_without_a_terminal_lines_are_all_that_is_written(capsys):
     bar.advance("sgd", 4)
     bar.reached("images", 3, 7)
     bar.working("drawing")
-    bar.say("note: [1] of 2")
-  assert capsys.readouterr() == ("", "note: [1] of 2\n")
+    bar.say("note: [red] of 2")
+  assert capsys.readouterr() == ("", "note: [red] of 2\n")
 
 
 @pytest.fixture
@@ -38,5 +38,5 @@ def test_on_a_terminal_it_shows_how_much_is_done_and_of_what(written):
 
 def test_lines_stand_above_the_bar_as_they_are(written):
   with ProgressBar(10, "run-steps") as bar:
-    bar.say("note: [1] of 2")
-    assert re.search(r"note: \[1\] of 2\nstarting\s", written())
+    bar.say("note: [red] of 2")
+    assert re.search(r"note: \[red\] of 2\nstarting\s", written())

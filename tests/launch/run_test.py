@@ -127,9 +127,15 @@ def test_a_run_that_was_stopped_says_how_to_go_on(call, capsys, resumes, again):
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does(call):
-  before = signal.getsignal(signal.SIGTERM)
-  assert call(lambda argv: os.kill(os.getpid(), signal.SIGTERM)) == STOPPED
-  assert signal.getsignal(signal.SIGTERM) is before
+  def mine(number, frame):
+    raise AssertionError("the caller's handler was called")
+
+  before = signal.signal(signal.SIGTERM, mine)
+  try:
+    assert call(lambda argv: os.kill(os.getpid(), signal.SIGTERM)) == STOPPED
+    assert signal.getsignal(signal.SIGTERM) is mine
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_the_first_signal_asks_to_stop_and_the_second_stops():
@@ -178,15 +184,14 @@ def test_the_folder_is_complete_at_the_end_of_the_block_only(f, tmp_path):
   assert found["flags"]["seed"] == 5 and found["flags"]["rate"] == 7
 
 
-@pytest.mark.parametrize(("place", "said"), [(Place(), True), (Place(index=1, count=2), False)])
-def test_what_the_datas_reader_has_to_tell_is_said_once(
-  f, tmp_path, capsys, monkeypatch, place, said
-):
+@pytest.mark.parametrize(("place", "first"), [(Place(), True), (Place(1, 2), False)])
+def test_of_several_processes_the_first_speaks_and_finishes(f, capsys, monkeypatch, place, first):
   f(["toy"])
+  finished = []
   monkeypatch.setattr("launch.run.open_together", lambda out_dir, *_: out_dir.mkdir())
-  monkeypatch.setattr("launch.run.folder.finish", lambda *_: None)
-  with opened(
-    f, "toy", [], plant()._replace(notes=("passed over: 1 hidden (.x)",)), 1, place=place
-  ):
-    pass
-  assert capsys.readouterr().err == "note: passed over: 1 hidden (.x)\n" * said
+  monkeypatch.setattr("launch.run.folder.finish", lambda *_: finished.append(True))
+  dataset = plant()._replace(notes=("passed over: 1 hidden (.x)",))
+  with opened(f, "toy", [], dataset, 1, place=place):
+    assert not finished
+  assert finished == [True] * first
+  assert capsys.readouterr().err == "note: passed over: 1 hidden (.x)\n" * first

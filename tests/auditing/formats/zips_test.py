@@ -99,3 +99,11 @@ def test_an_archive_without_its_end_is_refused(tmp_path, cut):
   raw = (tmp_path / "x").read_bytes()
   (tmp_path / "x").write_bytes(raw[:-cut])
   assert_fails(lambda: open_zip(tmp_path / "x"), "whose end is missing")
+
+
+def test_an_archive_whose_comment_is_said_to_follow_its_end_is_refused(tmp_path):
+  with zipfile.ZipFile(tmp_path / "x", "w") as archive:
+    archive.writestr("a.npy", b"1")
+  raw = (tmp_path / "x").read_bytes()
+  (tmp_path / "x").write_bytes(raw[:-2] + b"\x01\x00")
+  assert_fails(lambda: open_zip(tmp_path / "x"), "whose end is missing")
