@@ -51,7 +51,7 @@ def photographs_figure(
   if leaks is not None:
     axes[1].plot(leaks.shown[attack], leaks.answered, ".", color=colour(0), alpha=0.5, ms=6)
   axes[1].set_xlabel(f"leaks by inversion ({attack}), in s.d.")
-  axes[1].set_ylabel("leaks by the model's answers, in s.d.")
+  axes[1].set_ylabel("leaks by the model's outputs, in s.d.")
   axes[1].set_title(title, fontsize=9, parse_math=False)
   marks = [Line2D([], [], marker="osDv^"[i % 5], ls="", color=colour(i)) for i in range(len(tests))]
   legend(figure, marks, tests, 5)
@@ -117,7 +117,7 @@ def pose_figure(
 
 
 def tests_shown(leaks: PhotoLeaks, attack: str) -> dict[str, Interval]:
-  """The AUCs of the tests that are drawn: those of one inversion attack, and by answers."""
+  """The AUCs of the tests that are drawn: of one inversion attack, and of the outputs."""
   return {
     words: leaks.tests[name].auc
     for words, name in (

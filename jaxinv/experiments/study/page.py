@@ -1,41 +1,34 @@
-"""The page of a study: a verdict on each defence first, then what it rests on."""
+"""The page of a study: its figures, and the numbers that its templates are filled with."""
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jaxinv.attacks.attack import Attack
 from jaxinv.experiments.outcome import ArmOutcome
-from jaxinv.experiments.study import comparison, controls, figures
+from jaxinv.experiments.study import comparison, controls, figures, people, photographs
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.page_data import (
   MANY,
   PageData,
   baseline_cell,
   cell_of,
-  draw,
   epsilon,
   mean_of,
-  numbers_section,
-  reading_section,
-  shown_cells,
   strongest_attack,
   watched_leaks,
   with_short_names,
 )
-from jaxinv.experiments.study.people import (
-  attackers_section,
-  people_section,
-  phase_section,
-  seed_mean_section,
-  training_section,
-)
-from jaxinv.experiments.study.photographs import controls_section, photographs_section, pose_section
 from jaxinv.experiments.study.study import attackers
 from jaxinv.experiments.study.verdict import Label, Verdict
-from jaxinv.runs.page import Section, Table, run_section, write_report
-from jaxinv.runs.text import count, interval, listed, number
+from jaxinv.runs import page
+from jaxinv.runs.figures import save
+from jaxinv.runs.tables import number_rows
+from jaxinv.runs.text import interval, number
 
 
 def write_page(out_dir: Path, data: PageData) -> Path:
@@ -49,47 +42,73 @@ def write_page(out_dir: Path, data: PageData) -> Path:
     The page's path.
   """
   folder, data = out_dir / "figures", with_short_names(data)
-  sections = [*_verdicts_sections(data, folder)]
-  if shown_cells(data):
-    sections += [
-      make(data, folder)
-      for make in (attackers_section, people_section, training_section, seed_mean_section)
-    ]
-  sections += [phase_section(data, folder), photographs_section(data, folder)]
-  sections += [controls_section(data), _privacy_section(data), pose_section(data, folder)]
-  sections += [
-    _texts_section(data),
-    numbers_section(data),
-    reading_section(attackers(data.spec).values()),
-    run_section(data.command, data.config, data.dataset.credit),
-  ]
-  present = [section for section in sections if section]
-  return write_report(out_dir / "report.html", "Do the defences defend?", _lead(data), present)
+  dataset, spec, target = data.dataset, data.spec, data.result.target
+  values = {
+    "command": data.command,
+    "config": data.config,
+    "credit": dataset.credit,
+    "num_people": dataset.num_classes,
+    "num_photographs": len(dataset.labels),
+    "is_drawn": dataset.drawn,
+    "chance": 1 / dataset.num_classes,
+    "num_seeds": spec.settings.num_seeds,
+    "num_control_seeds": spec.control_seeds,
+    "num_cells": len(spec.cells),
+    "are_many": len(spec.cells) > MANY,
+    # One word for a point of the study: without a grid a cell is an arm.
+    "cell": "cell" if baseline_cell(spec).values else "arm",
+    "grid_keys": list(baseline_cell(spec).values),
+    "baseline": spec.baseline,
+    "target": target if math.isfinite(target) else None,
+    "is_target_given": bool(spec.target),
+    "margin": spec.margin,
+    "first": _first(data),
+    "membership": _membership(data),
+    "diverged": _diverged(data),
+    "verdicts": _verdicts(data, folder),
+    **people.sections(data, folder),
+    **photographs.sections(data, folder),
+    "privacy": _privacy(data),
+    "number_rows": _number_rows(data),
+    "attacks": [(a.name, a.knowledge, _explained(a)) for a in attackers(spec).values()],
+  }
+  return page.write_page(out_dir / "report.html", __package__, values)
 
 
-def _lead(data: PageData) -> list[str]:
-  """What was asked and what was found, in a few sentences."""
-  spec, dataset, result = data.spec, data.dataset, data.result
-  kind = " drawn by the program" if dataset.drawn else ""
-  seeds = count(spec.settings.num_seeds, "seed")
-  text = (
-    f"{count(len(spec.cells), 'way')} of training a model to tell {dataset.num_classes} people "
-    f"apart, from {len(dataset.labels)} photographs{kind}, {seeds} each: how much of the "
-    "photographs does each give away? Within a seed all have the same split, initial weights and "
-    f"batches. The baseline is **{spec.baseline}**"
-  )
-  if math.isfinite(result.target):
-    why = "as was asked" if spec.target else "0.95 of what it has at the end"
-    text += f"; others are compared with it at a held-out accuracy of {result.target:.3f} ({why})"
-  lead = [text + ".", *_tally_sentence(data), *_baseline_sentences(data), *_diverged(data)]
-  if result.target <= 1 / dataset.num_classes:
-    lead.append(
-      "**The accuracy at which cells are compared is no better than chance**: they are compared "
-      "before they have learned anything. Train longer, or give a target accuracy."
-    )
-  if keys := list(baseline_cell(spec).values):
-    lead.append(f"Cells of the grid are called by their arm and their values of {listed(keys)}.")
-  return lead
+def _first(data: PageData) -> dict[str, Any] | None:
+  """What the baseline gives away of people; None where none of its models came through."""
+  name = data.spec.baseline
+  arm = data.result.outcome.arms[name]
+  if not arm.healthy.any():
+    return None
+  best = strongest_attack(arm)
+  return {
+    "accuracy": cell_of(data, name, "model", "holdout_accuracy").mean,
+    "naive": cell_of(data, name, NAIVE.name).mean,
+    "attack": best,
+    "strongest": cell_of(data, name, best).mean,
+    "identified": cell_of(data, name, best, "identification").mean,
+  }
+
+
+def _membership(data: PageData) -> dict[str, Any] | None:
+  """What the watched control arm gives away of photographs; None without one."""
+  watched = watched_leaks(data)
+  if watched is None:
+    return None
+  name, leaks = watched
+  attack = controls.best_inversion(leaks)
+  return {
+    "arm": name,
+    "by_faces": leaks.tests[f"calibrated/{attack}"].auc.mean,
+    "by_outputs": leaks.tests["lira"].auc.mean,
+  }
+
+
+def _diverged(data: PageData) -> dict[str, int]:
+  """How many models of each cell diverged, where some did."""
+  arms = data.result.outcome.arms
+  return {name: int((~arm.healthy).sum()) for name, arm in arms.items() if not arm.healthy.all()}
 
 
 def tally(verdicts: Mapping[str, Verdict]) -> dict[Label, list[str]]:
@@ -98,109 +117,22 @@ def tally(verdicts: Mapping[str, Verdict]) -> dict[Label, list[str]]:
   return {label: names for label, names in cells.items() if names}
 
 
-def _tally_sentence(data: PageData) -> list[str]:
-  verdicts = data.result.verdicts
-  if not verdicts:
-    return []
-  few = len(verdicts) <= MANY
-  parts = [
-    f"**{label}**: {len(names)}" + (f" ({', '.join(names)})" if few else "")
-    for label, names in tally(verdicts).items()
-  ]
-  return [f"The verdicts on the {count(len(verdicts), 'defence')}: {'; '.join(parts)}."]
-
-
-def _baseline_sentences(data: PageData) -> list[str]:
-  """What the baseline gives away of people, and of photographs where that was asked."""
-  name = data.spec.baseline
-  arm = data.result.outcome.arms[name]
-  if not arm.healthy.any():
-    return [f"Every model of the baseline, **{name}**, diverged: nothing is compared."]
-  best = strongest_attack(arm)
-  share = cell_of(data, name, best, "identification").mean
-  text = (
-    f"The baseline recognises {cell_of(data, name, 'model', 'holdout_accuracy').mean:.1%} of "
-    f"the photographs it never saw. Of its people it shows {mean_of(data, name, NAIVE.name)} "
-    f"(centred NCC; 1 is a perfect copy) to whoever reshapes its weights, and "
-    f"{mean_of(data, name, best)} to the strongest attacker of a single model ({best}), who "
-    f"identifies {share:.0%} of them; chance is {1 / data.dataset.num_classes:.1%}."
-  )
-  watched = watched_leaks(data)
-  if watched is None:
-    return [text]
-  arm_name, leaks = watched
-  attack = controls.best_inversion(leaks)
-  return [
-    f"{text} Membership of a single photograph can be inferred with an AUC of "
-    f"{leaks.tests[f'calibrated/{attack}'].auc.mean:.3f} from the recovered faces of **{arm_name}**"
-    f", and of {leaks.tests['lira'].auc.mean:.3f} from the model's outputs (LiRA)."
-  ]
-
-
-def _diverged(data: PageData) -> list[str]:
-  lost = {
-    name: int((~arm.healthy).sum())
-    for name, arm in data.result.outcome.arms.items()
-    if not arm.healthy.all()
-  }
-  if not lost:
-    return []
-  if len(data.result.outcome.arms) > MANY:
-    return [f"In {len(lost)} cells some models diverged; they are in no mean."]
-  of = data.spec.settings.num_seeds
-  diverged = listed(f"{name} ({count} of {of})" for name, count in lost.items())
-  return [f"Models diverged, and are in no mean: {diverged}."]
-
-
-def _verdicts_sections(data: PageData, folder: Path) -> list[Section]:
-  """The differences and a table, of few cells then a paragraph each."""
-  verdicts, spec = data.result.verdicts, data.spec
-  text = [
-    "At the same held-out accuracy each defence is compared with the baseline, seed by seed. The "
-    "naive attacker reshapes the weights; the strongest is the attack that recovers most from the "
-    "arm, of those on a single model. **A defence that fools only the first hides the face; only "
-    f"one that lowers the second removes it.** Differences below {spec.margin:g} count as too "
-    "small to matter."
-  ]
-  pictures = []
+def _verdicts(data: PageData, folder: Path) -> dict[str, Any]:
+  """The differences, a table, and the verdict on each cell in words."""
+  verdicts, figure = data.result.verdicts, None
   if any(v.strongest and v.strongest.mean is not None for v in verdicts.values()):
-    caption = (
-      "Differences of leakage from the baseline, paired by seed, with 95 % bootstrap intervals; "
-      "the band is what is too small to matter. Hollow: compared at the end, as "
-      "the cell never reaches the accuracy that all are compared at."
-    )
-    figure = figures.verdicts_figure(verdicts, spec.margin)
-    pictures = [draw(folder, "verdicts", figure, caption)]
-  if len(spec.cells) <= MANY:
-    texts = [f"**{name}**: {v.label}. {v.text}" for name, v in verdicts.items()]
-    each = [Section("Each defence", texts)] if texts else []
-    return [Section("Verdicts", text, pictures, [_verdicts_table(data)]), *each]
-  counted = [(label, str(len(names))) for label, names in tally(verdicts).items()]
-  counts = Table("Cells by verdict; each cell's own is below.", ("verdict", "cells"), counted)
-  return [Section("Verdicts", text, pictures, [counts])]
-
-
-def _texts_section(data: PageData) -> Section | None:
-  """The verdicts of many cells, one by one."""
-  if len(data.spec.cells) <= MANY:
-    return None
-  rows = [(name, verdict.text) for name, verdict in data.result.verdicts.items()]
-  texts = Table("The same in words.", ("cell", "verdict"), rows)
-  return Section("The verdict on each cell", tables=[_verdicts_table(data), texts], folded=True)
-
-
-def _verdicts_table(data: PageData) -> Table:
+    drawn = figures.verdicts_figure(verdicts, data.spec.margin)
+    figure = save(drawn, folder / "verdicts.png")
+  extra = ["epsilon"] if data.result.epsilons else []
   rows = [_verdict_row(data, cell.arm.name) for cell in data.spec.cells]
-  head = ["cell", "verdict", "accuracy", "naive", "strongest", "difference"]
-  if data.result.epsilons:
-    head.append("epsilon")
-    rows = [(*row, epsilon(data, row[0])) for row in rows]
-  caption = (
-    "Accuracy: held out, at the end. Naive and strongest: leakage under these attackers, at the "
-    "same held-out accuracy, or at the end where there is no such record (see below). Difference: "
-    "of the strongest attacker, from the baseline, paired by seed, with its 95 % interval."
-  )
-  return Table(caption, head, rows)
+  return {
+    "figure": figure,
+    "tally": tally(verdicts),
+    "counts": [(label, str(len(names))) for label, names in tally(verdicts).items()],
+    "texts": [(name, verdict.label, verdict.text) for name, verdict in verdicts.items()],
+    "head": ["verdict", "accuracy", "naive", "strongest", "difference", *extra],
+    "rows": [(*row, epsilon(data, row[0])) for row in rows] if extra else rows,
+  }
 
 
 def _verdict_row(data: PageData, name: str) -> tuple[str, ...]:
@@ -210,12 +142,11 @@ def _verdict_row(data: PageData, name: str) -> tuple[str, ...]:
   records = comparison.matched_records(arm, baseline, data.result.target)
   levels = levels_of(arm, records and records[0])
   best = comparison.strongest({k: np.array([v]) for k, v in levels.items()})
+  row = (name, verdict.label if verdict else "baseline", accuracy)
   if best is None:
-    return (name, verdict.label if verdict else "baseline", accuracy, "", "", "")
+    return (*row, "", "", "")
   return (
-    name,
-    verdict.label if verdict else "baseline",
-    accuracy,
+    *row,
     number(levels.get(NAIVE.name)),
     f"{number(levels[best])} {best}",
     interval(verdict.strongest, sign="+") if verdict else "",
@@ -232,7 +163,7 @@ def levels_of(arm: ArmOutcome, record: int | None) -> dict[str, float]:
   Returns:
     The means; only of attacks that have a value.
   """
-  found = {}
+  levels = {}
   for attack in comparison.attacks_of(arm):
     if record is None:
       values = comparison.final(arm, attack)
@@ -241,28 +172,15 @@ def levels_of(arm: ArmOutcome, record: int | None) -> dict[str, float]:
     else:
       continue
     if np.isfinite(values).any():
-      found[attack] = float(np.nanmean(values))
-  return found
+      levels[attack] = float(np.nanmean(values))
+  return levels
 
 
-def _privacy_section(data: PageData) -> Section | None:
-  spec, dataset = data.spec, data.dataset
-  if not data.result.epsilons:
+def _privacy(data: PageData) -> dict[str, Any] | None:
+  """What DP-SGD guarantees and what is left of leakage under it; None where no cell has it."""
+  spec, epsilons, dataset = data.spec, data.result.epsilons, data.dataset
+  if not epsilons:
     return None
-  each = len(dataset.labels) // dataset.num_classes - spec.settings.holdout
-  text = [
-    "DP-SGD promises that with or without **one photograph** the probability of any outcome is the "
-    f"same up to a factor of exp(epsilon), but for a probability of delta = {spec.delta:g}. It "
-    "is no promise for one person: for all of a person's photographs in the training set, here "
-    f"{each}, epsilon counts {each} times. The accountant assumes that chance decides for each "
-    "photograph alone whether it is in a batch (Poisson sampling); so does the trainer.",
-    *_privacy_sentence(data),
-  ]
-  return Section("Differential privacy", text, tables=[_privacy_table(data)])
-
-
-def _privacy_table(data: PageData) -> Table:
-  spec, epsilons = data.spec, data.result.epsilons
   arms = {c.arm.name: c.arm.hyper for c in spec.cells if c.arm.name in epsilons}
   attacks = [a for a in attackers(spec) if any(a in data.summary[name] for name in arms)]
   rows = [
@@ -276,26 +194,48 @@ def _privacy_table(data: PageData) -> Table:
     )
     for name, hyper in arms.items()
   ]
-  head = ("cell", "epsilon", "noise", "clip", "accuracy", *attacks)
-  caption = f"At delta {spec.delta:g}; held-out accuracy, and leakage under every attack."
-  return Table(caption, head, rows)
-
-
-def _privacy_sentence(data: PageData) -> list[str]:
-  """What is left under the strictest promise."""
-  arms = data.result.outcome.arms
-  kept = {
-    name: epsilon
-    for name, epsilon in data.result.epsilons.items()
-    if math.isfinite(epsilon) and arms[name].healthy.any()
+  return {
+    "delta": spec.delta,
+    "num_each": len(dataset.labels) // dataset.num_classes - spec.settings.holdout,
+    "head": ["epsilon", "noise", "clip", "accuracy", *attacks],
+    "rows": rows,
+    "strictest": _strictest(data),
   }
-  if not kept:
-    return []
-  name = min(kept, key=kept.__getitem__)
+
+
+def _strictest(data: PageData) -> dict[str, Any] | None:
+  """What the cell with the smallest epsilon gives away; None where no model came through."""
+  arms = data.result.outcome.arms
+  finite = {
+    name: value
+    for name, value in data.result.epsilons.items()
+    if math.isfinite(value) and arms[name].healthy.any()
+  }
+  if not finite:
+    return None
+  name = min(finite, key=finite.__getitem__)
   best = strongest_attack(arms[name])
-  return [
-    f"Under the strictest of these promises, {name} with an epsilon of {epsilon(data, name)}, "
-    f"the models recognise {cell_of(data, name, 'model', 'holdout_accuracy').mean:.1%} of the "
-    f"photographs they never saw, and the strongest attacker ({best}) sees "
-    f"{mean_of(data, name, best)} of the people."
-  ]
+  return {
+    "name": name,
+    "epsilon": epsilon(data, name),
+    "accuracy": cell_of(data, name, "model", "holdout_accuracy").mean,
+    "attack": best,
+    "leakage": cell_of(data, name, best).mean,
+  }
+
+
+def _number_rows(data: PageData) -> list[tuple[str, ...]]:
+  """All means of the summary as texts; of many cells leakage and accuracy only."""
+  measured = {
+    name: {attack: data.summary[name].get(attack, {}) for attack in arm.measures}
+    for name, arm in data.result.outcome.arms.items()
+  }
+  rows = number_rows(measured, partial(number, digits=4))
+  few = len(data.spec.cells) <= MANY
+  return [row for row in rows if few or row[2] in (LEAKAGE, "holdout_accuracy")]
+
+
+def _explained(attack: Attack) -> str:
+  """An attack's line in "how to read"."""
+  line = attack.how or attack.label
+  return line if attack.project or not attack.needs_one_model else f"{line}; made at the end only"

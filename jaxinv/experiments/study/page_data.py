@@ -1,22 +1,19 @@
-"""What the parts of a study's page share: what it is of, and how numbers and names are written."""
+"""What a study's page is of, and what its parts share: which cells, their names, their numbers."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.attacks.attack import Attack, init_diff
+from jaxinv.attacks.attack import init_diff
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.controls import PhotoLeaks, PoseStudy
 from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Cell, StudyResult, StudySpec
 from jaxinv.metrics.stats import Interval
-from jaxinv.runs.figures import save
-from jaxinv.runs.page import Picture, Section, Table
 from jaxinv.runs.text import number
 from jaxinv.types import Dataset
 
@@ -114,11 +111,6 @@ def arms_shown(data: PageData, most: int = MOST_SHOWN) -> dict[str, ArmOutcome]:
   return {name: data.result.outcome.arms[name] for name in shown_cells(data)[:most]}
 
 
-def draw(folder: Path, name: str, figure, caption: str) -> Picture:
-  """Saves a figure as NAME.png, with its caption."""
-  return Picture(save(figure, folder / f"{name}.png"), caption)
-
-
 def cell_of(data: PageData, arm: str, attack: str, metric: str = LEAKAGE) -> Interval | None:
   """A mean of the summary with its interval, or None where there is none."""
   cell = data.summary[arm].get(attack, {}).get(metric)
@@ -140,16 +132,6 @@ def epsilon(data: PageData, name: str) -> str:
   """A cell's epsilon as text; nothing where it was not trained by DP-SGD."""
   value = data.result.epsilons.get(name)
   return "" if value is None else "infinite" if math.isinf(value) else f"{value:.3g}"
-
-
-def which_cells(data: PageData) -> str:
-  """A caveat where not all cells are drawn."""
-  spec = data.spec
-  if len(spec.cells) <= MOST_SHOWN:
-    return ""
-  point = ", ".join(f"{k} {v:g}" for k, v in baseline_cell(spec).values.items())
-  where = f", those at the baseline's point of the grid ({point})" if point else ""
-  return f" Drawn are {len(shown_cells(data))} of {len(spec.cells)} cells{where}."
 
 
 def watched_leaks(data: PageData) -> tuple[str, PhotoLeaks] | None:
@@ -211,63 +193,3 @@ def _phase_values(cells: Sequence[Cell], ticks: tuple[list[float], ...], summary
       ends = [found[k] for k in ("mean", "low", "high")] if found else [None]
       values[name][(slice(None), *point)] = [math.nan if x is None else x for x in ends]
   return values
-
-
-_MEASURE_WORDS = {
-  "leakage (centred NCC)": "the correlation of the recovered picture with what sets the person's "
-  "average apart from everybody's: 1 is a perfect copy up to brightness and contrast, 0 nothing",
-  "identification": "the share of people whose recovered picture is closest to their own "
-  "photographs, of those the model never saw",
-  "ncc, ssim, psnr": "likeness to the person's average itself, which all faces share in part",
-  "excess": "how much closer (ncc) the recovered picture is to the average trained on than to that "
-  "of the person's held-out photographs",
-  "weight_movement": "|W - W0| / |W0|: how far training moved the weights",
-  "AUC": "the probability that a photograph that was trained on scores higher than one that was "
-  "not; 0.5 is chance",
-  "TPR at a FPR": "the share of the photographs trained on that are found while so small a share "
-  "of the others is falsely accused",
-  "similarity": "the score is how like the recovered face is to the photograph",
-  "calibrated": "the same, against how like it is when other models are inverted, which had the "
-  "photograph or had it not",
-  "lira, lira_fixed": "the score is how confident the model is of the photograph, against other "
-  "models (Carlini et al. 2022); lira_fixed has one variance for all photographs",
-  "rmia": "the same against photographs in no training set (Zarifzadeh et al. 2024)",
-}
-
-
-def numbers_section(data: PageData) -> Section:
-  """All means of the summary; of many cells leakage and accuracy only."""
-  few = len(data.spec.cells) <= MANY
-  rows = []
-  for name, arm in data.result.outcome.arms.items():
-    for attack, metrics in ((a, data.summary[name].get(a, {})) for a in arm.measures):
-      for metric, cell in metrics.items():
-        if few or metric in (LEAKAGE, "holdout_accuracy"):
-          ends = [number(cell[end], 4) for end in ("mean", "low", "high")]
-          rows.append((name, attack, metric, *ends, str(cell["n"])))
-  head = ("cell", "attack", "metric", "mean", "low", "high", "seeds")
-  caption = "Means over seeds, 95 % bootstrap intervals (BCa)."
-  if not few:
-    caption += " Other measures are in summary.json."
-  return Section("All numbers", tables=[Table(caption, head, rows)], folded=True)
-
-
-def reading_section(attacks: Iterable[Attack]) -> Section:
-  """What each attack and each measure is, and what a verdict rests on."""
-  made = [(attack.name, attack.knowledge, _explained(attack)) for attack in attacks]
-  tables = [
-    Table("What each attack is, and needs.", ("attack", "the attacker holds", "it is"), made),
-    Table("What each measure is.", ("measure", "it is"), list(_MEASURE_WORDS.items())),
-  ]
-  text = [
-    "A verdict rests on intervals: a defence lowers leakage if the whole 95 % interval of its "
-    "difference under the strongest attacker lies below 0, and the difference is large enough to "
-    "matter. The strongest attack is chosen for an arm as a whole, not seed by seed."
-  ]
-  return Section("How to read this", text, tables=tables, folded=True)
-
-
-def _explained(attack: Attack) -> str:
-  """An attack's line in "how to read"."""
-  line = attack.how or attack.label
-  return line if attack.project or not attack.needs_one_model else f"{line}; made at the end only"

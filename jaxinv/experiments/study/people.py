@@ -1,8 +1,9 @@
-"""Sections of a study's page on people: who sees them, how, when, and where."""
+"""What a study's page says of people: who sees how much of them, when, and where on the grid."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,241 +13,185 @@ from jaxinv.experiments.study import comparison, figures
 from jaxinv.experiments.study.comparison import NAIVE
 from jaxinv.experiments.study.page_data import (
   MOST_FACES,
+  MOST_SHOWN,
   PHASE_MEASURES,
   PageData,
-  Phase,
   arms_shown,
   baseline_cell,
   cell_of,
-  draw,
   mean_of,
   phases,
   shown_cells,
   strongest_attack,
-  which_cells,
 )
 from jaxinv.experiments.study.study import attackers
 from jaxinv.metrics.stats import Interval
-from jaxinv.runs.page import Section, Table
-from jaxinv.runs.text import count, listed, number, span
+from jaxinv.runs.figures import save
+from jaxinv.runs.text import number
 
 
-def attackers_section(data: PageData, folder: Path) -> Section:
-  """What every attacker sees, by what it holds."""
-  arms = arms_shown(data)
+def sections(data: PageData, folder: Path) -> dict[str, Any]:
+  """Draws the figures of people, and computes what `people.html.jinja` says.
+
+  Args:
+    data: what the page is of.
+    folder: of the figures.
+
+  Returns:
+    By section, its numbers and its figure; None for a section that has nothing to show.
+  """
+  spec, any_shown = data.spec, bool(shown_cells(data))
+  point = baseline_cell(spec).values
+  return {
+    "num_drawn": len(shown_cells(data)) if len(spec.cells) > MOST_SHOWN else None,
+    "baseline_point": ", ".join(f"{key} {value:g}" for key, value in point.items()),
+    "attackers": _attackers(data, folder) if any_shown else None,
+    "faces": _faces(data, folder) if any_shown else None,
+    "training": _training(data, folder) if any_shown else None,
+    "several": _several(data, folder),
+    "grid": _grid(data, folder),
+  }
+
+
+def _attackers(data: PageData, folder: Path) -> dict[str, Any]:
+  """Leakage under every attack, and identification."""
+  arms, known = arms_shown(data), attackers(data.spec)
   leakage = {
     name: {
       a: cell_of(data, name, a) for a in arm.measures if a != "model" and cell_of(data, name, a)
     }
     for name, arm in arms.items()
   }
-  caption = (
-    "Leakage at the end under every attack, grouped by what the attacker holds; in each group the "
-    "strongest attack is filled. Means over seeds with 95 % intervals (often smaller than the "
-    f"marker).{which_cells(data)}"
-  )
-  figure = figures.attackers_figure(leakage, attackers(data.spec))
-  return Section(
-    "Who sees how much",
-    [_knowledge_sentence(data, arms, leakage)],
-    [draw(folder, "attackers", figure, caption)],
-    [_identification_table(data, arms)],
-  )
+  attacks = [a for a in known if any(a in arm.measures for arm in arms.values())]
+  return {
+    "figure": save(figures.attackers_figure(leakage, known), folder / "attackers.png"),
+    "strongest": strongest_by_holding(data, arms, leakage),
+    "head": attacks,
+    "rows": [(name, *(mean_of(data, name, a, "identification") for a in attacks)) for name in arms],
+  }
 
 
-def _knowledge_sentence(
-  data: PageData, arms: Mapping[str, ArmOutcome], leakage: Mapping[str, Mapping[str, Interval]]
-) -> str:
-  """The strongest attacks by what they need: how often, and how much they see."""
+def strongest_by_holding(
+  data: PageData,
+  arms: Mapping[str, ArmOutcome],
+  leakage: Mapping[str, Mapping[str, Interval]],
+) -> list[dict[str, Any]]:
+  """The attack that is most often strongest, by what the attacker holds.
+
+  Args:
+    data: what the page is of.
+    arms: by name.
+    leakage: by arm, by attack.
+
+  Returns:
+    For each thing held: the attack, in how many of the arms it is strongest, and the leakage of
+    every arm under its own strongest attack.
+  """
   attacks = list(attackers(data.spec).values())
   best = {name: comparison.strongest_by_knowledge(arm, attacks) for name, arm in arms.items()}
-  parts = []
-  for knowledge in dict.fromkeys(attack.knowledge for attack in attacks):
-    chosen = {name: found[knowledge] for name, found in best.items() if knowledge in found}
+  strongest = []
+  for held in dict.fromkeys(attack.knowledge for attack in attacks):
+    chosen = {name: by_held[held] for name, by_held in best.items() if held in by_held}
     if chosen:
       attack, times = Counter(chosen.values()).most_common(1)[0]
-      seen = [leakage[name][chosen[name]].mean for name in chosen]
-      often = "" if len(set(chosen.values())) == 1 else f" in {times} of {len(chosen)} arms"
-      parts.append(f"with **{knowledge}** {attack} is strongest{often}, at {span(seen)}")
-  return f"The strongest attacker by knowledge: {'; '.join(parts)}."
+      leakages = [leakage[name][chosen[name]].mean for name in chosen]
+      values = {"held": held, "attack": attack, "times": times, "num": len(chosen)}
+      strongest.append(values | {"leakages": leakages})
+  return strongest
 
 
-def _identification_table(data: PageData, arms: Mapping[str, ArmOutcome]) -> Table:
-  attacks = [a for a in attackers(data.spec) if any(a in arm.measures for arm in arms.values())]
-  rows = [(name, *(mean_of(data, name, a, "identification") for a in attacks)) for name in arms]
-  caption = (
-    "Identification: the share of people whose recovered picture is closest to their own held-out "
-    f"photographs; chance is {1 / data.dataset.num_classes:.3f}. The picture need not be clear "
-    "for that."
-  )
-  return Table(caption, ("cell", *attacks), rows)
-
-
-def people_section(data: PageData, folder: Path) -> Section:
+def _faces(data: PageData, folder: Path) -> dict[str, Any]:
   """Three people as the naive and the strongest attacker see them."""
   dataset, arms = data.dataset, arms_shown(data, MOST_FACES)
   people = clearest_and_most_varied(dataset.inputs, dataset.labels, dataset.num_classes)
   strongest = {name: strongest_attack(arm) for name, arm in arms.items()}
-  outcome = data.result.outcome
-  figure = figures.people_figure(outcome, strongest, dataset.names, people)
-  caption = (
-    "For each person above what the naive attacker sees (reshape), below what the strongest "
-    "attacker of a single model does (named at the top); the first seed. The people are those "
-    f"with the least, median and most variable photographs.{which_cells(data)}"
-  )
-  naive, best = (
-    [cell_of(data, name, attack).mean for name, attack in pairs]
-    for pairs in ([(name, NAIVE.name) for name in arms], strongest.items())
-  )
-  text = (
-    f"Over {count(len(arms), 'way')} of training the naive picture has a leakage of "
-    f"{span(naive)}, the strongest attacker's of {span(best)}. Where the upper picture is "
-    "noise and the lower one a face, the face is covered, not gone."
-  )
-  return Section("The faces", [text], [draw(folder, "people", figure, caption)])
+  figure = figures.people_figure(data.result.outcome, strongest, dataset.names, people)
+  return {
+    "figure": save(figure, folder / "people.png"),
+    "naive": [cell_of(data, name, NAIVE.name).mean for name in arms],
+    "strongest": [cell_of(data, name, attack).mean for name, attack in strongest.items()],
+  }
 
 
-def training_section(data: PageData, folder: Path) -> Section:
+def _training(data: PageData, folder: Path) -> dict[str, Any]:
   """Leakage against use through training, and when people can be identified."""
-  arms = arms_shown(data)
+  arms, identified = arms_shown(data), data.result.identified
   figure = figures.training_figure(arms, data.result.target)
-  caption = (
-    "Leakage against held-out accuracy at the recorded steps: means over seeds, bands that hold "
-    "the middle 80 % of them, a dot at the end. The dotted line is the accuracy at which cells "
-    f"are compared. A curve that rises at the left leaks before it is of use.{which_cells(data)}"
-  )
-  picture = draw(folder, "through_training", figure, caption)
-  return Section(
-    "Through training", _early_sentences(data, arms), [picture], [_identified_table(data, arms)]
-  )
+  attacks = list(dict.fromkeys(a for name in arms for a in identified[name]))
+
+  def when(name: str, attack: str) -> str:
+    time = identified[name].get(attack)
+    if time is None:
+      return ""
+    return "never" if time.step is None else f"{time.step} ({number(time.accuracy)})"
+
+  return {
+    "figure": save(figure, folder / "through_training.png"),
+    "number": len(arms),
+    "head": attacks,
+    "rows": [(name, *(when(name, attack) for attack in attacks)) for name in arms],
+    **_early(data, arms),
+  }
 
 
-def _early_sentences(data: PageData, arms: Mapping[str, ArmOutcome]) -> list[str]:
-  """How early people can be identified, and how useful the models are by then."""
+def _early(data: PageData, arms: Mapping[str, ArmOutcome]) -> dict[str, Any]:
+  """When people can first be identified, and in how many cells before the models are of use."""
   firsts = {}
   for name in arms:
     times = [t for t in data.result.identified[name].values() if t.step is not None]
     if times:
       firsts[name] = min(times, key=lambda t: (t.step, t.attack != NAIVE.name))
   if not firsts:
-    return ["Under no attack can half of the people be identified."]
+    return {"first": None}
   last = {name: cell_of(data, name, "model", "holdout_accuracy").mean for name in firsts}
-  early = [name for name, t in firsts.items() if t.accuracy < last[name] / 2]
+  early = [name for name, time in firsts.items() if time.accuracy < last[name] / 2]
   name = data.spec.baseline if data.spec.baseline in firsts else next(iter(firsts))
-  time = firsts[name]
-  return [
-    f"In {name} half of the people can be identified from step {time.step} on ({time.attack}), "
-    f"when the models recognise {time.accuracy:.1%} of the photographs they never saw. In "
-    f"{len(early)} of {count(len(arms), 'way')} of training it is so before the models have half "
-    "of the held-out accuracy that they end with."
-  ]
+  return {"first": {"name": name, **firsts[name]._asdict()}, "num_early": len(early)}
 
 
-def _identified_table(data: PageData, arms: Mapping[str, ArmOutcome]) -> Table:
-  attacks = list(dict.fromkeys(a for name in arms for a in data.result.identified[name]))
-
-  def when(name: str, attack: str) -> str:
-    time = data.result.identified[name].get(attack)
-    if time is None:
-      return ""
-    return "never" if time.step is None else f"{time.step} ({number(time.accuracy)})"
-
-  caption = (
-    "The first recorded step from which on half of the people can be identified to the end, and "
-    "the held-out accuracy then."
-  )
-  rows = [(name, *(when(name, attack) for attack in attacks)) for name in arms]
-  return Table(caption, ("cell", *attacks), rows)
-
-
-def seed_mean_section(data: PageData, folder: Path) -> Section | None:
-  """What averages of several models show; None where there are none."""
-  names = shown_cells(data)
-  found = {name: comparison.averages(arm) for name, arm in arms_shown(data).items()}
-  found = {name: one for name, one in found.items() if one and len(one.counts) > 1}
-  if not found:
+def _several(data: PageData, folder: Path) -> dict[str, Any] | None:
+  """What averages of several models show, and where the law holds; None without averages."""
+  names, margin = shown_cells(data), data.spec.margin
+  averages = {name: comparison.averages(arm) for name, arm in arms_shown(data).items()}
+  averages = {name: one for name, one in averages.items() if one and len(one.counts) > 1}
+  if not averages:
     return None
-  places = {name: names.index(name) for name in found}
-  caption = (
-    "Leakage of the average of the first 1, 2, 4, ... models of an arm. Dashed, the law: with c1 "
-    "the mean leakage of one model under reshape, and c that of W - W0, which has no initial "
-    "weights in it, n models show c / sqrt(1 + (c^2 / c1^2 - 1) / n), since what was learned stays "
-    "and the norm of independent initial weights falls as 1 / sqrt(n). Nothing is fitted to the "
-    f"points.{which_cells(data)}"
-  )
-  figure = figures.seed_mean_figure(found, places)
-  return Section(
-    "Several models",
-    _averages_sentences(data, found),
-    [draw(folder, "seed_mean", figure, caption)],
-  )
-
-
-def _averages_sentences(data: PageData, found: Mapping[str, comparison.Averages]) -> list[str]:
-  """What averaging gains where it gains most, and where the law does not hold."""
-  gains = {
-    name: one.measured[-1] - cell_of(data, name, NAIVE.name).mean for name, one in found.items()
+  single = {name: cell_of(data, name, NAIVE.name).mean for name in averages}
+  together = {name: one.measured[-1] for name, one in averages.items()}
+  most = max(averages, key=lambda name: together[name] - single[name])
+  off = {n: one.measured[-1] - one.law[-1] for n, one in averages.items() if one.law is not None}
+  above, below = ([n for n, by in off.items() if sign * by > margin] for sign in (1, -1))
+  figure = figures.seed_mean_figure(averages, {name: names.index(name) for name in averages})
+  return {
+    "figure": save(figure, folder / "seed_mean.png"),
+    "most": most,
+    "one": single[most],
+    "num_models": averages[most].counts[-1],
+    "together": together[most],
+    "above": above,
+    "below": below,
+    "num_laws": len(off),
+    "num_held": len(off) - len(above) - len(below),
   }
-  most = max(gains, key=gains.__getitem__)
-  sentences = [
-    "Whoever holds several models trained on the same people averages their weights: it gains most "
-    f"in {most}, where one model shows {mean_of(data, most, NAIVE.name)} and the average of "
-    f"{found[most].counts[-1]} shows {number(found[most].measured[-1])}."
-  ]
-  off = {name: one.measured[-1] - one.law[-1] for name, one in found.items() if one.law is not None}
-  above, below = (
-    [name for name, by in off.items() if sign * by > data.spec.margin] for sign in (1, -1)
-  )
-  held = len(off) - len(above) - len(below)
-  text = (
-    f"At the most models the law holds to within {data.spec.margin:g} in {held} of "
-    f"{count(len(off), 'way')} of training."
-  )
-  if above:
-    text += (
-      f" More is seen in {listed(above)}: there W - W0 holds noise too, of the release or of the "
-      "training, which averages out with the initial weights."
-    )
-  if below:
-    text += f" Less is seen in {listed(below)}: models that learn less alike than the law supposes."
-  return [*sentences, text]
 
 
-def phase_section(data: PageData, folder: Path) -> Section | None:
+def _grid(data: PageData, folder: Path) -> dict[str, Any] | None:
   """Leakage and accuracy over the grid; None without one."""
-  found = phases(data.spec, data.summary)
-  if not found:
+  drawn = phases(data.spec, data.summary)
+  if not drawn:
     return None
-  fixed = list(baseline_cell(data.spec).values.items())[2:]
-  rest = f" Further keys are as in the baseline: {', '.join(f'{k} {v:g}' for k, v in fixed)}."
-  bases = {cell.base for cell in data.spec.cells}
-  caption = (
-    "Means over seeds at every point of the grid: leakage under reshape and under W - W0 "
-    "(init_diff), and held-out accuracy, all from 0 to 1; '-' where every model "
-    f"diverged.{rest if fixed else ''}"
-  )
-  if len(bases) > len(found):
-    caption += f" Drawn are the first {len(found)} of {len(bases)} arms."
-  picture = draw(folder, "phase", figures.phase_figure(found), caption)
-  return Section("Hidden or not learned?", [_phase_sentence(data, found)], [picture])
-
-
-def _phase_sentence(data: PageData, found: Sequence[Phase]) -> str:
-  """How much both attackers see of the models that are of use."""
   naive, known, accuracy = (
-    np.concatenate([phase.values[name][0].ravel() for phase in found]) for name in PHASE_MEASURES
-  )
-  text = (
-    "Where reshape is low and init_diff is not, the face is hidden under the initial weights; "
-    "where accuracy is low too, there is little to hide."
+    np.concatenate([phase.values[name][0].ravel() for phase in drawn]) for name in PHASE_MEASURES
   )
   useful = np.nan_to_num(accuracy, nan=-1.0) >= data.result.target
-  if not useful.any():
-    return f"{text} No point of the grid reaches the accuracy at which cells are compared."
-  hidden = int((known - naive > data.spec.margin)[useful].sum())
-  return (
-    f"{text} Of {len(useful)} points {int(useful.sum())} have a held-out accuracy of "
-    f"{data.result.target:.3f} or more at the end. Among these reshape sees "
-    f"{span(naive[useful])}, init_diff {span(known[useful])}; in {hidden} of them init_diff "
-    f"sees more by over {data.spec.margin:g}."
-  )
+  return {
+    "figure": save(figures.phase_figure(drawn), folder / "phase.png"),
+    "num_drawn": len(drawn),
+    "num_arms": len({cell.base for cell in data.spec.cells}),
+    "fixed": list(baseline_cell(data.spec).values.items())[2:],
+    "num_points": len(useful),
+    "num_useful": int(useful.sum()),
+    "naive": naive[useful],
+    "known": known[useful],
+    "num_hidden": int((known - naive > data.spec.margin)[useful].sum()),
+  }

@@ -26,7 +26,7 @@ GRID = {"init_scale": (1.0, 8.0), "label_smoothing": (0.0, 0.5)}
 SECTIONS = [
   *("Verdicts", "Each defence", "Who sees how much", "The faces", "Through training"),
   *("Several models", "Hidden or not learned?", "Single photographs", "Controls that must fail"),
-  *("Differential privacy", "Pose", "All numbers", "How to read this", "This run"),
+  *("Pose", "Differential privacy", "All numbers", "How to read this", "This run"),
 ]
 DRAWN = [
   *("verdicts", "attackers", "people", "through_training", "seed_mean", "phase"),
@@ -120,16 +120,17 @@ def test_the_page_tells_numbers_as_they_are(page, data):
   name = data.spec.baseline
   for attack in ("reshape", "init_diff"):
     assert f"{data.summary[name][attack]['ncc_centred']['mean']:.3f}" in text
-  assert "Cells of the grid are called by their arm and their values of init_scale" in text
+  assert "named by its arm and its values of init_scale and label_smoothing" in text
   assert "<td>plain 1/0.5</td><td>3.25</td>" in text.replace("\n", "")
   assert "**" not in text
 
 
-def test_only_a_data_set_that_a_program_drew_is_said_to_be(page, data):
-  """And its credit is told; the flag `--dataset` plays no part."""
+def test_only_a_data_set_that_a_program_drew_is_said_to_be(page, data, tmp_path):
+  """And its credit is given; the flag `--dataset` plays no part."""
   assert "drawn by the program" not in page[0]
   drawn = data.dataset._replace(drawn=True, credit="Credit: Ann.")
-  assert "photographs drawn by the program" in study_page._lead(data._replace(dataset=drawn))[0]
+  text = study_page.write_page(tmp_path, one_seed(data)._replace(dataset=drawn)).read_text()
+  assert "40 photographs drawn by the program" in text and "Credit: Ann." in text
 
 
 def test_cells_are_called_by_their_values_and_keep_what_is_theirs(data):
@@ -181,7 +182,7 @@ def test_of_many_cells_the_page_counts_the_verdicts_and_folds_the_rest(data, tmp
   text = html.unescape(study_page.write_page(tmp_path, many).read_text())
   assert "<td>does not train</td><td>7</td>" in text
   assert text.index("<summary>The verdict on each cell") < text.index("<td>b 44</td>")
-  assert "Drawn are 1 of 45 cells" in text
+  assert "Drawn: 1 of 45 cells, those at the baseline's point of the grid (steps 0)." in text
 
 
 def test_the_law_is_its_closed_form_and_what_averages_of_noisy_copies_show():
@@ -329,19 +330,23 @@ def test_names_are_no_formulas_and_a_lost_baseline_is_told(data, tmp_path):
   assert "Hidden or not learned?" not in text
 
 
-def test_one_seed_has_no_intervals_and_no_controls_are_asked_for(data, tmp_path):
+def one_seed(data):
+  """The first two cells as if trained from one seed, without controls."""
   cells = data.spec.cells[:2]
   arms = {c.arm.name: first_seed(data.result.outcome.arms[c.arm.name]) for c in cells}
   first, second = arms.values()
   outcome = data.result.outcome._replace(arms=arms)
   verdicts = {cells[1].arm.name: judge(second, first, 0.1, 0.05)}
-  one = data._replace(
+  return data._replace(
     spec=data.spec._replace(cells=cells, control_seeds=0),
     result=study.StudyResult(outcome, 0.1, [], verdicts, {name: {} for name in arms}, {}),
     summary=summarize(outcome),
     pose=None,
   )
-  text = html.unescape(study_page.write_page(tmp_path, one).read_text())
+
+
+def test_one_seed_has_no_intervals_and_there_is_no_section_without_controls(data, tmp_path):
+  text = html.unescape(study_page.write_page(tmp_path, one_seed(data)).read_text())
   heads = re.findall(r"<h2>(.*?)</", text)
   assert "Single photographs" not in heads and "Several models" not in heads
   assert "Hidden or not learned?" in heads and "one seed, no interval" in text
