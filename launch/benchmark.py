@@ -31,7 +31,7 @@ from rich.table import Column, Table
 
 from jaxinv.ensemble.progress import ProgressBar
 from jaxinv.errors import InputError, choose
-from jaxinv.experiments.benchmark import measure, page, torch_peers, words
+from jaxinv.experiments.benchmark import measure, page, rows, torch_peers
 from jaxinv.experiments.benchmark.engines import GRAM, LOOP, PRIMAL
 from jaxinv.experiments.benchmark.measure import Spec
 from jaxinv.experiments.settings import Arm
@@ -105,19 +105,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> None:
   spec = _spec()
   dataset = shared.load_dataset(FLAGS)
-  labs, cells = measure.make_labs(spec, dataset), measure.make_cells(spec)
+  experiments, cells = measure.make_experiments(spec, dataset), measure.make_cells(spec)
   with ProgressBar(measure.count_kinds(cells), "programs") as bar:
-    cells = measure.choose_widths(spec, cells, labs, bar.advance)
+    cells = measure.choose_widths(spec, cells, experiments, bar.advance)
   work = measure.count_tasks(spec, cells)
   with opened(FLAGS, "benchmark", argv, dataset, work, "tasks", polled=False) as here:
-    rows = measure.measure(spec, cells, labs, here.bar.advance)
-    files.write_json(here.out_dir / "benchmark.json", rows)
-    tables.write_csv(here.out_dir / "benchmark.csv", list(rows[0]), [row.values() for row in rows])
-    verdict = [text.replace("**", "") for text in words.verdict(rows)]
-    files.write_text(here.out_dir / "verdict.txt", "\n\n".join(verdict) + "\n")
-    path = page.write_page(here.out_dir, rows, here.command)
-  _print_table(rows)
-  print("\n\n".join(verdict))
+    found = measure.measure(spec, cells, experiments, here.bar.advance)
+    files.write_json(here.out_dir / "benchmark.json", found)
+    head = list(found[0])
+    tables.write_csv(here.out_dir / "benchmark.csv", head, [row.values() for row in found])
+    verdict = "\n\n".join(page.verdict(found))
+    files.write_text(here.out_dir / "verdict.txt", f"{verdict}\n")
+    path = page.write_page(here.out_dir, found, here.command, here.config)
+  _print_table(found)
+  print(verdict)
   print(f"report: {path}")
 
 
@@ -175,8 +176,8 @@ def _read_engines() -> tuple[str, ...]:
   return engines
 
 
-def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-  head, texts = words.table(rows)
+def _print_table(found: Sequence[Mapping[str, Any]]) -> None:
+  head, texts = rows.table(found)
   table = Table(*(Column(name, no_wrap=True) for name in head), box=SIMPLE_HEAD, pad_edge=False)
   for line in texts:
     table.add_row(*line)

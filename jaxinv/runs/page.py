@@ -94,6 +94,12 @@ def write_page(
   Returns:
     The path.
   """
+  write_text(path, render(package, data, template))
+  return path
+
+
+def render(package: str, data: Mapping[str, Any], template: str = "page.html.jinja") -> str:
+  """A template filled in, as HTML; see `write_page`."""
 
   def source(name: str) -> str | None:
     own, shared = (importlib.resources.files(room) for room in (package, "jaxinv.runs"))
@@ -109,8 +115,12 @@ def write_page(
   )
   environment.filters |= {"data_uri": _data_uri, "bold": _bold} | text.FILTERS
   environment.globals |= {"run_rows": run_rows}
-  write_text(path, _compact(environment.get_template(template).render(data)))
-  return path
+  return _compact(environment.get_template(template).render(data))
+
+
+def paragraphs(html: str) -> list[str]:
+  """The paragraphs of rendered HTML, as plain text."""
+  return [markupsafe.Markup(text).striptags() for text in re.findall("<p>(.*?)</p>", html)]
 
 
 def _compact(html: str) -> str:

@@ -75,3 +75,8 @@ def test_a_page_from_sections(tmp_path):
   html = path.read_text()
   assert "<p>Some <b>bold</b> &amp; plain</p>" in html and "<b>Lead</b>" in html
   assert "<summary>Two</summary>" in html and "<caption>All.</caption>" in html
+
+
+def test_paragraphs_are_plain_text_without_what_stands_between_them():
+  html = "<h2>Speed</h2><p><b>One</b> &amp; two &lt; three.</p> <p> And four. </p><td>5</td>"
+  assert page.paragraphs(html) == ["One & two < three.", "And four."]

@@ -227,12 +227,12 @@ def step_bytes(engine: str, optimizer: str, sizes: Sizes, itemsize: int) -> int:
 
 
 def train_curves(models: Models, max_steps: int, record_every: int) -> Curves:
-  """Trains a group, and looks at the accuracies on the way.
+  """Trains a group, and records the accuracies on the way.
 
   Args:
     models: the group.
     max_steps: steps to take.
-    record_every: steps from one look to the next.
+    record_every: steps from one record to the next.
 
   Returns:
     The curves, from before the first step on.

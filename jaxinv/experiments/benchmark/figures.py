@@ -10,19 +10,27 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from jaxinv.experiments.benchmark.engines import GRAM, PRIMAL
-from jaxinv.experiments.benchmark.words import (
-  ENGINE_WORDS,
+from jaxinv.experiments.benchmark.engines import GRAM, LOOP, PRIMAL
+from jaxinv.experiments.benchmark.rows import (
+  ENGINES,
   Row,
-  batch_words,
   distinct,
   milliseconds,
+  most_seeds,
   quickest,
   select,
 )
 from jaxinv.runs.figures import colour, new_figure
 
-_MARKERS = dict(zip(ENGINE_WORDS, ("D-", "o-", "s--", "v:", "^:", "P:"), strict=True))
+_MARKERS = dict(zip(ENGINES, ("D-", "o-", "s--", "v:", "^:", "P:"), strict=True))
+_LABELS = {
+  GRAM: "gram: groups, in the span",
+  PRIMAL: "primal: groups",
+  LOOP: "primal_loop: one at a time",
+  "torch_loop": "PyTorch, one at a time",
+  "torch_batched": "PyTorch, one product",
+  "torch_vmap": "PyTorch, vmap",
+}
 
 
 def throughput_figure(rows: Sequence[Row]) -> Figure:
@@ -36,11 +44,11 @@ def throughput_figure(rows: Sequence[Row]) -> Figure:
     of its quickest width; bars are the distance between the repeats' quartiles.
   """
   batches, arms, seeds = (distinct(rows, name) for name in ("batch_size", "arm", "num_seeds"))
-  engines = [engine for engine in ENGINE_WORDS if select(rows, engine=engine)]
+  engines = [engine for engine in ENGINES if select(rows, engine=engine)]
   size = (1.0 + 2.5 * max(len(arms), 2), 0.9 + 2.9 * len(batches))
   figure, axes = new_figure(len(batches), len(arms), size, sharex=True, sharey=True)
   for line, batch in zip(axes, batches, strict=True):
-    line[0].set_ylabel(f"{batch_words(batch)}\nsteps of one seed, a second")
+    line[0].set_ylabel(f"{_batch_label(batch)}\nsteps of one seed, a second")
     for axis, arm in zip(line, arms, strict=True):
       here = select(rows, batch_size=batch, arm=arm)
       for engine in engines:
@@ -51,7 +59,7 @@ def throughput_figure(rows: Sequence[Row]) -> Figure:
   for axis in axes[-1]:
     axis.set_xlabel("number of seeds")
   _seed_axis(axes[0][0], seeds)
-  marks = [Line2D([], [], **_style(engine), label=ENGINE_WORDS[engine]) for engine in engines]
+  marks = [Line2D([], [], **_style(engine), label=_LABELS[engine]) for engine in engines]
   figure.legend(handles=marks, loc="outside lower center", ncols=3)
   return figure
 
@@ -98,7 +106,7 @@ def accuracy_figure(rows: Sequence[Row]) -> Figure:
   Returns:
     The figure: a row of panels for each batch size, a bar for each arm and engine.
   """
-  rows = select(rows, num_seeds=max(distinct(rows, "num_seeds")))
+  rows = most_seeds(rows)
   batches, arms = distinct(rows, "batch_size"), distinct(rows, "arm")
   shown = {b: _shown(select(rows, batch_size=b)) for b in batches}
   height = sum(0.75 + 0.24 * len(chosen) for chosen in shown.values())
@@ -122,7 +130,7 @@ def accuracy_figure(rows: Sequence[Row]) -> Figure:
       axis.grid(False, axis="y")
     names = [f"{row['arm']}, {row['engine']}" for row in chosen]
     line[0].set_yticks(range(len(chosen)), names)
-    line[0].set_ylabel(batch_words(batch))
+    line[0].set_ylabel(_batch_label(batch))
     line[0].invert_yaxis()
   return figure
 
@@ -149,24 +157,9 @@ def _goal_words(row: Row, goal: str) -> str:
   return "not reached" if seconds is None else f"{seconds:.3g} s, {steps:g} steps"
 
 
-def draw(rows: Sequence[Row]) -> dict[str, tuple[Figure, str]]:
-  """Draws all figures; returns each with its caption, by the name of its file."""
-  return {
-    "throughput": (
-      throughput_figure(rows),
-      "Steps of one seed that are done in a second, by number of seeds. Higher is faster; bars "
-      "are the distance between the quartiles of the repeats. Dotted, the most that the primal "
-      "engine could do if it did nothing but its matrix products at the best rate measured here, "
-      "and if all that a step must read and write came from main memory; what stays in caches can "
-      "be quicker than the latter.",
-    ),
-    "accuracy": (
-      accuracy_figure(rows),
-      "At the largest number of seeds: the time of one step, and the time of all seeds to the "
-      "training accuracy asked for (median over seeds) and to the best held-out accuracy that "
-      "the median model of every arm reaches. Shorter is faster.",
-    ),
-  }
+def _batch_label(batch: int) -> str:
+  """A batch size; 0 is the whole training split."""
+  return f"batches of {batch}" if batch else "full batches"
 
 
 def _seed_axis(axis: Axes, seeds: Sequence[int]) -> None:

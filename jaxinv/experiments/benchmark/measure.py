@@ -51,7 +51,7 @@ class Spec(NamedTuple):
     peer_seeds: at most so many models are timed in PyTorch's batched ways.
     accuracy_seeds: at most so many models of an arm are trained to accuracies.
     max_steps: steps of that training.
-    record_every: its steps between two looks at the accuracy.
+    record_every: its steps between two records of the accuracy.
     target_accuracy: training accuracy to time, from 0 to 1.
   """
 
@@ -88,16 +88,16 @@ class Cell(NamedTuple):
     return self.batch_size, self.num_seeds
 
 
-Labs = dict[tuple[str, int], Experiment]  # By engine and batch size.
+Experiments = dict[tuple[str, int], Experiment]  # By engine and batch size.
 
 
 def check(spec: Spec) -> None:
   """Raises InputError where no engine can train any arm."""
-  if not any(serves(engine, arm) for engine in spec.engines for arm in spec.arms):
+  if not any(can_train(engine, arm) for engine in spec.engines for arm in spec.arms):
     raise InputError("--engine: none of these can train any arm: give primal too")
 
 
-def serves(engine: str, arm: Arm) -> bool:
+def can_train(engine: str, arm: Arm) -> bool:
   """Whether an engine can train an arm."""
   if engine == GRAM:
     return gram.is_exact(arm.optimizer, ())
@@ -110,27 +110,27 @@ def make_cells(spec: Spec) -> list[Cell]:
   return [
     Cell(arm, engine, seeds, batch, width)
     for batch, seeds, arm, engine in order
-    if serves(engine, arm)
+    if can_train(engine, arm)
     for width in (spec.widths if engine in (GRAM, PRIMAL) else [0])
   ]
 
 
-def make_labs(spec: Spec, dataset: Dataset) -> Labs:
+def make_experiments(spec: Spec, dataset: Dataset) -> Experiments:
   """The experiments; raises InputError where one cannot be."""
-  groups = sum(serves(engine, arm) for engine in (GRAM, PRIMAL) for arm in spec.arms)
+  groups = sum(can_train(engine, arm) for engine in (GRAM, PRIMAL) for arm in spec.arms)
   same = {
     "num_seeds": max(spec.num_seeds),
     "root_seed": spec.root_seed,
     "holdout": spec.holdout,
     "memory_fraction": spec.memory_fraction / (groups * len(spec.widths)),
   }
-  labs = {}
+  experiments = {}
   for batch in spec.batch_sizes:
     for engine in (PRIMAL, *({GRAM} & set(spec.engines))):
-      served = tuple(arm for arm in spec.arms if serves(engine, arm))
+      served = tuple(arm for arm in spec.arms if can_train(engine, arm))
       settings = Settings(served, batch_size=batch, engine=engine, **same)
-      labs[engine, batch] = experiment.make_experiment(settings, dataset)
-  return labs
+      experiments[engine, batch] = experiment.make_experiment(settings, dataset)
+  return experiments
 
 
 def count_kinds(cells: Sequence[Cell]) -> int:
@@ -143,12 +143,14 @@ def _kinds(cells: Sequence[Cell]) -> dict[tuple, Cell]:
   return {(c.engine, c.arm.optimizer, c.batch_size, c.width): c for c in cells if _grouped(c)}
 
 
-def choose_widths(spec: Spec, cells: Sequence[Cell], labs: Labs, advanced: Advanced) -> list[Cell]:
+def choose_widths(
+  spec: Spec, cells: Sequence[Cell], experiments: Experiments, advanced: Advanced
+) -> list[Cell]:
   """Gives every cell its width; raises InputError where not even one model fits the memory."""
   most = {}
   for kind, cell in _kinds(cells).items():
     advanced("choosing the widths of groups", 0)
-    lab = labs[cell.engine, cell.batch_size]
+    lab = experiments[cell.engine, cell.batch_size]
     lab = lab._replace(settings=replace(lab.settings, width=cell.width))
     most[kind] = planning.choose_width(lab, cell.arm.optimizer, lab.settings.num_seeds)
     advanced("choosing the widths of groups", 1)
@@ -182,9 +184,9 @@ def _scale(spec: Spec, cell: Cell) -> int | float:
   return cell.num_seeds / _timed_seeds(spec, cell)
 
 
-def _models(spec: Spec, cell: Cell, labs: Labs, count: int) -> Models:
+def _models(spec: Spec, cell: Cell, experiments: Experiments, count: int) -> Models:
   """The first models of an arm, for an engine."""
-  lab = labs[GRAM if cell.engine == GRAM else PRIMAL, cell.batch_size]
+  lab = experiments[GRAM if cell.engine == GRAM else PRIMAL, cell.batch_size]
   optimizer, seeds = cell.arm.optimizer, range(count)
   keys, data = train_keys(spec.root_seed, seeds), experiment.split_of(lab, seeds)
   program = lab.engines[optimizer].program
@@ -202,31 +204,31 @@ def _trained(cells: Sequence[Cell]) -> dict[tuple[Arm, int], Cell]:
 
 
 def measure(
-  spec: Spec, cells: Sequence[Cell], labs: Labs, advanced: Advanced
+  spec: Spec, cells: Sequence[Cell], experiments: Experiments, advanced: Advanced
 ) -> list[dict[str, Any]]:
   """Times every cell, trains every arm to the accuracies, and makes the rows.
 
   Args:
     spec: what to time, and how.
     cells: with their widths.
-    labs: the experiments.
-    advanced: told of each task that is done, of `count_tasks`.
+    experiments: the experiments.
+    advanced: called at each task that is done, of `count_tasks`.
 
   Returns:
     A row a cell, as benchmark.json has it.
   """
-  trainings, seconds, machines = _time(spec, cells, labs, advanced)
+  trainings, seconds, machines = _time(spec, cells, experiments, advanced)
   curves = {}
   for (arm, batch), cell in _trained(cells).items():
     advanced("training to the accuracy", 0)
     count = min(spec.accuracy_seeds, max(cell.num_seeds for cell in cells))
-    models = _models(spec, cell, labs, count)
+    models = _models(spec, cell, experiments, count)
     curves[arm, batch] = engines.train_curves(models, spec.max_steps, spec.record_every)
     advanced("training to the accuracy", 1)
   rows = []
   for cell in cells:
     row = _timed(spec, cell, trainings[cell], seconds[cell])
-    sizes = _sizes(labs[PRIMAL, cell.batch_size])
+    sizes = _sizes(experiments[PRIMAL, cell.batch_size])
     row |= _costs(row, sizes, machines[cell.block])
     best = engines.shared_holdout([c for (_, b), c in curves.items() if b == cell.batch_size])
     row |= _arrival(spec, row, curves[cell.arm, cell.batch_size], best)
@@ -235,17 +237,17 @@ def measure(
 
 
 def _time(
-  spec: Spec, cells: Sequence[Cell], labs: Labs, advanced: Advanced
+  spec: Spec, cells: Sequence[Cell], experiments: Experiments, advanced: Advanced
 ) -> tuple[dict[Cell, Training], dict[Cell | str, list[float]], dict]:
   """What was prepared and how long it took, by cell, and the machine's rates by `Cell.block`."""
   trainings, seconds, machines = {}, {}, {}
   for block, members in itertools.groupby(cells, lambda cell: cell.block):
     advanced("compiling", 0)
-    limits = _limits(labs[PRIMAL, block[0]])
+    limits = _limits(experiments[PRIMAL, block[0]])
     calls = {limit: work.call for limit, work in limits.items()}
     for cell in members:
       count = cell.width if _grouped(cell) else _timed_seeds(spec, cell)
-      training = engines.prepare(cell.engine, _models(spec, cell, labs, count), spec.steps)
+      training = engines.prepare(cell.engine, _models(spec, cell, experiments, count), spec.steps)
       calls[cell] = training.call
       # Without the call, which holds on to all of a group's memory.
       trainings[cell] = training._replace(call=None)

@@ -33,7 +33,7 @@ class Job(NamedTuple):
     train: indices of each model's training examples.
     weights: each model's initial kernel; biases start at zero.
     optimizer: a name in `OPTIMIZERS`.
-    hyper: numbers, the same for all models; `init_scale` is not looked at.
+    hyper: numbers, the same for all models; `init_scale` does not matter.
     batch_size: examples a step, at most m; 0 for the whole training split.
     num_steps: steps of one call.
     seed: source of the shuffling.
