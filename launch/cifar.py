@@ -2,13 +2,14 @@
 
   python -m launch.cifar --out_dir=runs/cifar
   python -m launch.cifar --dataset=cifar10 --data_dir=DATA --resolution=16
+  python -m launch.cifar --dataset=folder:PATH --resolution=32
   python -m launch.cifar --arm=standard --arm='robust:adversary=pgd_l2,adversary_radius=0.5'
   python -m launch.cifar --inversion=pgd --inversion='smooth:total_variation=0.01,steps=400'
   python -m launch.cifar --time_widths=1,2,4,8
 
-Each network is inverted by gradient descent on its input. An independent network says which class
-it sees in what comes out, and nearest training images are compared with the nearest of images that
-were left out at random.
+Each network is inverted by gradient descent on its input. An independent network, the verifier,
+classifies the recovered images, and their nearest training images are compared with the nearest of
+images that were left out at random.
 
 Exit status: 0 the run is complete; 1 something given cannot be used, said in one line; 130 stopped
 by Ctrl-C or SIGTERM: the same command goes on from the last checkpoint.
@@ -24,11 +25,12 @@ from absl import flags
 from jaxinv.attacks.recipes import INVERSIONS, Inversion
 from jaxinv.data.cifar10 import download_cifar10, load_cifar10
 from jaxinv.data.fetch import cache_dir, data_dir
-from jaxinv.data.splits import joined
+from jaxinv.data.load import FORMS, Options, load
+from jaxinv.data.splits import divide, joined
 from jaxinv.data.synthetic_shapes import synthetic_shapes
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.progress import ProgressBar
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, choose, named
 from jaxinv.experiments.networks import files, outcome, page, recovery, timing, training
 from jaxinv.experiments.networks.findings import NetworksResult, Summary
 from jaxinv.experiments.networks.recovery import Recovered
@@ -36,7 +38,7 @@ from jaxinv.experiments.networks.settings import DTYPES, NetworkSettings, Robust
 from jaxinv.experiments.networks.training import NetworkGroup, TrainedNetwork
 from jaxinv.runs import processes
 from jaxinv.training.adversary import ADVERSARIES
-from jaxinv.types import TrainTest
+from jaxinv.types import Dataset, TrainTest
 
 from . import flags as shared
 from .arms import refuse_twins
@@ -48,6 +50,9 @@ from .run import opened, run
 ARMS = ("standard", "robust:adversary=pgd_l2,adversary_radius=0.5")
 VERIFIER = "verifier:model=vgg16,width_factor=0.25,norm=batch"
 DEFAULT_INVERSIONS = ("pgd", "ball", "coarse_to_fine", "priors")
+# Share of each class's images that are test images, where a data set comes undivided; and the
+# number that is drawn from with the root seed to choose them, which no pair of seeds has.
+HELD_OUT, _DIVISION = 0.2, 2**32 - 1
 # What summary.json and the folder of weights hold beside the arms.
 _TAKEN = ("memorised", "verifier", "controls", "paired")
 
@@ -61,7 +66,14 @@ _what, _data, _training, _output, _machine = (
 
 
 def _define_data() -> None:
-  _data.string("dataset", "synthetic_shapes", "The data: synthetic_shapes or cifar10.")
+  _data.string(
+    "dataset",
+    "synthetic_shapes",
+    "The data: synthetic_shapes, cifar10, folder:PATH (a folder with one sub-folder of images a "
+    "class, grey or colour) or package.module:function (your own, which returns a jaxinv.Dataset). "
+    f"Of the last two, {HELD_OUT:.0%} of each class's images, chosen at random by --seed, are the "
+    "test images.",
+  )
   _data.string(
     "data_dir",
     None,
@@ -76,9 +88,9 @@ def _define_data() -> None:
     "resolution",
     16,
     "Height and width of the images in pixels: synthetic_shapes is drawn with 8 to 64, CIFAR-10 "
-    "averaged down to 4, 8, 16 or 32.",
+    "averaged down to 4, 8, 16 or 32, images of folder:PATH resized; your own keep their size.",
     4,
-    64,
+    512,
   )
   _data.real(
     "candidates",
@@ -94,7 +106,7 @@ def _define_training() -> None:
     "arm",
     list(ARMS),
     "One way of training, 'NAME:key=value,key=value'; repeat for several. Keys: "
-    f"{', '.join(KEYS)}.",
+    f"{', '.join(KEYS)}. The optimizer may be your own, as package.module:name.",
   )
   _what.integer("num_seeds", 4, "Number of seeds: models trained for each arm.", 1, 10**6)
   _what.string("verifier", VERIFIER, "The network that checks what is recovered, like an arm.")
@@ -156,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> None:
   place = shared.place(FLAGS)
-  settings, data = _settings(), _load()
+  data = _load()
+  settings = _settings(data.train.image_shape)
   check(settings, data)
   if FLAGS.time_widths:
     _time_widths(settings, data, place)
@@ -182,27 +195,19 @@ def _main(argv: Sequence[str]) -> None:
     here.bar.working("drawing")
     paired = outcome.compare(result)
     summary = files.write(here.out_dir, result, paired)
-    story = page.PageData(
+    page_data = page.PageData(
       result=result,
       summary=summary,
       paired=paired,
-      attack=_attack_words(settings.robustness, len(data.test.labels)),
+      robustness=settings.robustness,
       config=here.config,
       command=here.command,
       credit=data.train.credit,
+      held_out=HELD_OUT if ":" in FLAGS.dataset else None,
     )
-    report = page.write_page(here.out_dir, story)
+    report = page.write_page(here.out_dir, page_data)
   _print_summary(result, summary)
   print(f"report: {report}")
-
-
-def _attack_words(attack: RobustnessTest, num_test: int) -> str:
-  """How robust accuracy is measured."""
-  steps = "" if attack.name == "fgsm_rs" else f"{attack.steps} steps of "
-  return (
-    f"{attack.restarts} restarts of {steps}{attack.name} within a radius of "
-    f"{attack.radius:g}; {min(attack.images or num_test, num_test)} of {num_test} were attacked"
-  )
 
 
 def _time_widths(settings: NetworkSettings, data: TrainTest, place: processes.Place) -> None:
@@ -240,7 +245,7 @@ def _train_and_invert(
   return trained, recovery.recover_all(settings, data, groups, trained, store, host)
 
 
-def _settings() -> NetworkSettings:
+def _settings(image_shape: Sequence[int]) -> NetworkSettings:
   arms = tuple(parse_network(text, "arm") for text in FLAGS.arm)
   refuse_twins([arm.name for arm in arms])
   for arm in arms:
@@ -253,7 +258,7 @@ def _settings() -> NetworkSettings:
   return NetworkSettings(
     arms=arms,
     verifier=parse_network(FLAGS.verifier, "verifier"),
-    inversions=parse_inversions(FLAGS.inversion, FLAGS.resolution),
+    inversions=parse_inversions(FLAGS.inversion, image_shape),
     root_seed=FLAGS.seed,
     robustness=RobustnessTest(
       FLAGS.attack,
@@ -268,14 +273,40 @@ def _settings() -> NetworkSettings:
 
 
 def _load() -> TrainTest:
-  if FLAGS.dataset == "synthetic_shapes":
-    if FLAGS.download:
-      raise InputError("--download: synthetic_shapes needs no file; give --dataset=cifar10")
-    return synthetic_shapes(FLAGS.data_seed, FLAGS.num_train, FLAGS.num_test, FLAGS.resolution)
-  if FLAGS.dataset == "cifar10":
-    where = download_cifar10(cache_dir()) if FLAGS.download else data_dir(FLAGS.data_dir)
-    return load_cifar10(where, FLAGS.resolution)
-  raise InputError(f"unknown --dataset '{FLAGS.dataset}': choose from synthetic_shapes, cifar10")
+  """The images that the flags name, those of the user's own divided."""
+  if FLAGS.download and FLAGS.dataset != "cifar10":
+    raise InputError(f"--download: {FLAGS.dataset} needs no file; give --dataset=cifar10")
+  if ":" in FLAGS.dataset:
+    return _divide(load(FLAGS.dataset, Options(resolution=_resolution())))
+  loader = choose("--dataset", FLAGS.dataset, _LOADERS | dict.fromkeys(FORMS[-2:]))
+  return loader()
+
+
+def _draw_shapes() -> TrainTest:
+  return synthetic_shapes(FLAGS.data_seed, FLAGS.num_train, FLAGS.num_test, FLAGS.resolution)
+
+
+def _load_cifar10() -> TrainTest:
+  where = download_cifar10(cache_dir()) if FLAGS.download else data_dir(FLAGS.data_dir)
+  return load_cifar10(where, FLAGS.resolution)
+
+
+_LOADERS = {"synthetic_shapes": _draw_shapes, "cifar10": _load_cifar10}
+
+
+def _resolution() -> tuple[int, int] | None:
+  """To which a folder's images are resized; else only what the user asks for, which is refused."""
+  is_asked = FLAGS.dataset.startswith("folder:") or FLAGS["resolution"].present
+  return (FLAGS.resolution, FLAGS.resolution) if is_asked else None
+
+
+def _divide(dataset: Dataset) -> TrainTest:
+  """Training and test images of a data set that comes undivided."""
+  if dataset.image_shape is None:
+    raise InputError("--dataset: networks need images: give the Dataset an image_shape")
+  shape = (*dataset.image_shape, 1)[:3]  # Grey images have one colour.
+  with named("--dataset"):
+    return divide(dataset._replace(image_shape=shape), HELD_OUT, [FLAGS.seed, _DIVISION])
 
 
 def _print_summary(result: NetworksResult, summary: Summary) -> None:
@@ -288,7 +319,7 @@ def _print_summary(result: NetworksResult, summary: Summary) -> None:
       if "verifier_accuracy" in attacks.get(how, {}):
         mean, low, high, _ = attacks[how]["verifier_accuracy"].values()
         interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
-        parts.append(f"{how} named by the verifier {mean:.3f}{interval}")
+        parts.append(f"{how} recognised by the verifier {mean:.3f}{interval}")
     if attacks["diverged"]:
       parts.append(f"diverged: seeds {', '.join(map(str, attacks['diverged']))}")
     print(f"{arm}: {', '.join(parts)}")

@@ -35,12 +35,12 @@ _RANGES: Ranges = {
 _FLIPS = {"true": True, "false": False}
 
 
-def parse_inversions(texts: Sequence[str], resolution: int) -> dict[str, Inversion]:
+def parse_inversions(texts: Sequence[str], image_shape: Sequence[int]) -> dict[str, Inversion]:
   """Parses inversions; see `parse_inversion`.
 
   Args:
     texts: one a flag.
-    resolution: height and width of the images, in pixels.
+    image_shape: height and width of the images in pixels, and perhaps their colours.
 
   Returns:
     The recipes by name, in order.
@@ -48,12 +48,12 @@ def parse_inversions(texts: Sequence[str], resolution: int) -> dict[str, Inversi
   Raises:
     InputError: what is wrong, in which inversion, and what would be right.
   """
-  pairs = [parse_inversion(text, resolution) for text in texts]
+  pairs = [parse_inversion(text, image_shape) for text in texts]
   refuse_twins([name for name, _ in pairs], "inversion")
   return dict(pairs)
 
 
-def parse_inversion(text: str, resolution: int) -> tuple[str, Inversion]:
+def parse_inversion(text: str, image_shape: Sequence[int]) -> tuple[str, Inversion]:
   """Parses one inversion, `NAME` or `NAME:key=value,key=value`.
 
   What is not given is that of the preset of this name, else that of `pgd`, made to suit the
@@ -61,7 +61,7 @@ def parse_inversion(text: str, resolution: int) -> tuple[str, Inversion]:
 
   Args:
     text: what was given.
-    resolution: height and width of the images, in pixels.
+    image_shape: height and width of the images in pixels, and perhaps their colours.
 
   Returns:
     The name and the recipe, which suits such images.
@@ -80,9 +80,10 @@ def parse_inversion(text: str, resolution: int) -> tuple[str, Inversion]:
     )
   preset = INVERSIONS.get(name, INVERSIONS["pgd"])
   given = {key: _value(where, key, value) for key, value in values.items()}
-  recipe = recipes.for_resolution(preset, resolution)._replace(**given)
+  height, width = image_shape[:2]
+  recipe = recipes.for_resolution(preset, round(math.sqrt(height * width)))._replace(**given)
   with named(where):
-    recipes.check(recipe, (resolution, resolution))
+    recipes.check(recipe, (height, width))
   return name, recipe
 
 

@@ -1,6 +1,8 @@
 """The grammar of a network's way of training: `NAME:key=value,key=value`."""
 
-from jaxinv.errors import InputError, choose, named
+from collections.abc import Callable
+
+from jaxinv.errors import InputError, choose, named, named_object
 from jaxinv.experiments.networks.settings import NetworkArm
 from jaxinv.models.convnets import DESIGNS, NORMS
 from jaxinv.training.adversary import ADVERSARIES
@@ -35,11 +37,13 @@ def parse_network(text: str, flag: str) -> NetworkArm:
   """
   name, values = split_arm(text, KEYS, flag)
   where = f"--{flag} {name}"
-  for key, known in _WORDS.items():
-    if key in values:
-      with named(where):
-        choose(key, values[key], known)
   words = {key: values.pop(key) for key in _WORDS if key in values}
+  with named(where):
+    for key, word in words.items():
+      if key == "optimizer" and ":" in word:
+        words[key] = named_object(word, key, Callable)
+      else:
+        choose(key, word, _WORDS[key])
   refuse_momentum(where, words.get("optimizer", "adamw"), values)
   numbers = {key: number(where, key, value) for key, value in values.items()}
   radius = numbers.pop("adversary_radius", 0.0)

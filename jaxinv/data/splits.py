@@ -158,6 +158,34 @@ def joined(data: TrainTest) -> Dataset:
   return data.train._replace(inputs=inputs, labels=labels)
 
 
+def divide(dataset: Dataset, share: float, seed: int | Sequence[int]) -> TrainTest:
+  """Divides each class of a data set at random, in one proportion, into training and test examples.
+
+  Args:
+    dataset: the data set.
+    share: of each class's examples that are for testing, rounded; at least one, and never all.
+    seed: decides which.
+
+  Returns:
+    Both parts, each in the data set's order.
+
+  Raises:
+    InputError: a class has fewer than two examples.
+  """
+  rng, inputs, labels = np.random.default_rng(seed), *map(np.asarray, dataset[:2])
+  held = np.zeros(len(labels), bool)
+  for label, name in enumerate(dataset.names):
+    members = rng.permutation(np.flatnonzero(labels == label))
+    if len(members) < 2:
+      raise InputError(
+        f"class '{name}' has {len(members)} example, which cannot be divided into training and "
+        "test examples: give it more or leave it out"
+      )
+    held[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
+  parts = (dataset._replace(inputs=inputs[part], labels=labels[part]) for part in (~held, held))
+  return TrainTest(*parts)
+
+
 def clearest_and_most_varied(
   inputs: Float[np.ndarray, "n p"], labels: Int[np.ndarray, " n"], num_classes: int
 ) -> tuple[int, ...]:

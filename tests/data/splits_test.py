@@ -139,3 +139,30 @@ def with_input(value):
 )
 def test_an_unsound_data_set_is_refused_in_one_line(changes, parts):
   assert_fails(lambda: splits.check_dataset(unequal()._replace(**changes)), *parts)
+
+
+def test_a_data_set_is_divided_by_class_and_nothing_is_lost():
+  """Of 3, 9, 5 and 4 examples a fifth, rounded: 1, 2, 1 and 1."""
+  dataset = unequal()
+  train, test = splits.divide(dataset, 0.2, 7)
+  np.testing.assert_array_equal(np.bincount(test.labels), [1, 2, 1, 1])
+  both = np.concatenate([train.inputs, test.inputs])
+  assert sorted(map(tuple, both)) == sorted(map(tuple, dataset.inputs))
+  for part in (train, test):
+    rows = [np.flatnonzero((dataset.inputs == row).all(1))[0] for row in part.inputs]
+    assert rows == sorted(rows)
+    np.testing.assert_array_equal(part.labels, LABELS[rows])
+    assert part.names == dataset.names and part.image_shape == (2, 3)
+
+
+def test_a_division_is_its_seed_s_and_no_class_gives_all():
+  first, again, other = (splits.divide(unequal(), 0.2, seed).test.inputs for seed in (1, 1, 2))
+  np.testing.assert_array_equal(first, again)
+  assert first.shape == other.shape and (first != other).any()
+  np.testing.assert_array_equal(np.bincount(splits.divide(unequal(), 1.0, 0).train.labels), [1] * 4)
+
+
+def test_a_class_of_one_example_cannot_be_divided():
+  alone = unequal()._replace(inputs=unequal().inputs[:4], labels=np.array([0, 0, 1, 2], "i4"))
+  alone = alone._replace(num_classes=3, names=alone.names[:3])
+  assert_fails(lambda: splits.divide(alone, 0.2, 0), "class 'bert' has 1 example")

@@ -109,12 +109,10 @@ def test_nearer_to_members_is_recomputed_from_the_images_on_disk(ran):
 
 
 def _asked(out_dir: Path):
-  """Settings and data of the run, from the flags as they were last parsed."""
-  cifar.FLAGS.unparse_flags()
-  for name in cifar.FLAGS:
-    cifar.FLAGS[name].unparse()
-  cifar.FLAGS(["command", *_SMALL, f"--out_dir={out_dir}"])
-  return cifar._settings(), cifar._load()
+  """Settings and data of the run, from its flags."""
+  run._parse(cifar.FLAGS, [*_SMALL, f"--out_dir={out_dir}"])
+  data = cifar._load()
+  return cifar._settings(data.train.image_shape), data
 
 
 def test_stopped_anywhere_and_gone_on_gives_the_same_bits(ran, tmp_path, monkeypatch):

@@ -23,29 +23,35 @@ EVERY_VALUE = Inversion("noise", 7, 0.25, 3.0, (4, 2, 1), 0.5, 0.125, 2, True, 0
 def test_a_preset_is_made_to_suit_the_resolution(name, resolution):
   expected = name, for_resolution(INVERSIONS[name], resolution)
   for text in (name, f"{name}:", f"{name}:,"):
-    assert parse_inversion(text, resolution) == expected
+    assert parse_inversion(text, (resolution, resolution)) == expected
 
 
 def test_what_a_user_changes_in_a_preset_is_taken_as_it_is_and_the_rest_suits_the_resolution():
   preset = for_resolution(INVERSIONS["priors"], 32)
   assert preset.step_size == 0.2 and preset.jitter == 2  # So that scaling either would be seen.
-  _, recipe = parse_inversion("priors:step_size=0.1,total_variation=0.001", 32)
+  _, recipe = parse_inversion("priors:step_size=0.1,total_variation=0.001", (32, 32))
   assert recipe == preset._replace(step_size=0.1, total_variation=0.001)
-  _, recipe = parse_inversion("priors:jitter=1,flip=false", 32)
+  _, recipe = parse_inversion("priors:jitter=1,flip=false", (32, 32))
   assert recipe == preset._replace(jitter=1, flip=False)
 
 
 @pytest.mark.parametrize("resolution", [8, 16, 32])
 def test_a_recipe_of_one_s_own_is_pgd_but_for_what_is_given(resolution):
   pgd = for_resolution(INVERSIONS["pgd"], resolution)
-  assert parse_inversion("mine-1.b:steps=50", resolution) == ("mine-1.b", pgd._replace(steps=50))
-  assert parse_inversion("Pgd2:start=grey", resolution) == ("Pgd2", pgd._replace(start="grey"))
+  assert parse_inversion("mine-1.b:steps=50", (resolution, resolution)) == (
+    "mine-1.b",
+    pgd._replace(steps=50),
+  )
+  assert parse_inversion("Pgd2:start=grey", (resolution, resolution)) == (
+    "Pgd2",
+    pgd._replace(start="grey"),
+  )
 
 
 @pytest.mark.parametrize("resolution", [8, 32])
 @pytest.mark.parametrize("name", ["mine", "ball"])
 def test_every_field_is_a_key_and_is_taken_as_written(name, resolution):
-  found, recipe = parse_inversion(f"{name}:{EVERY_KEY}", resolution)
+  found, recipe = parse_inversion(f"{name}:{EVERY_KEY}", (resolution, resolution))
   assert (found, recipe) == (name, EVERY_VALUE)
   # Static arguments: another type would be another program.
   assert [type(value) for value in recipe] == [type(value) for value in EVERY_VALUE]
@@ -71,11 +77,11 @@ def test_every_field_is_a_key_and_is_taken_as_written(name, resolution):
   ],
 )
 def test_the_ends_of_what_makes_sense_make_sense(text, field, value):
-  assert getattr(parse_inversion(f"x:{text}", 16)[1], field) == value
+  assert getattr(parse_inversion(f"x:{text}", (16, 16))[1], field) == value
 
 
 def test_a_ball_can_be_taken_from_a_preset():
-  assert parse_inversion("ball:radius=inf", 16)[1] == INVERSIONS["pgd"]
+  assert parse_inversion("ball:radius=inf", (16, 16))[1] == INVERSIONS["pgd"]
 
 
 @pytest.mark.parametrize(
@@ -146,27 +152,27 @@ def test_a_ball_can_be_taken_from_a_preset():
 )
 def test_what_is_wrong_is_said_in_one_line(text, message):
   with pytest.raises(InputError, match=message) as refused:
-    parse_inversion(text, 16)
+    parse_inversion(text, (16, 16))
   assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", INVERSIONS)
 def test_a_misspelt_preset_is_refused_with_the_list_of_presets(name):
   with pytest.raises(InputError, match=", ".join(INVERSIONS)):
-    parse_inversion(f"{name}_", 16)
+    parse_inversion(f"{name}_", (16, 16))
 
 
 def test_a_preset_that_does_not_suit_the_resolution_is_named():
   with pytest.raises(InputError, match="--inversion coarse_to_fine: scales: blocks of 4"):
-    parse_inversion("coarse_to_fine", 10)
-  assert parse_inversion("coarse_to_fine:scales=2-1", 10)[1].scales == (2, 1)
+    parse_inversion("coarse_to_fine", (10, 10))
+  assert parse_inversion("coarse_to_fine:scales=2-1", (10, 10))[1].scales == (2, 1)
 
 
 def test_a_name_that_is_not_refused_can_be_that_of_an_array(tmp_path):
   """And the control: numpy's own words cannot."""
   array = np.arange(3.0)
   for name in ("pgd", "a.b-c", "arr_0", "args", "kwds", "self"):
-    parse_inversion(f"{name}:steps=1", 16)
+    parse_inversion(f"{name}:steps=1", (16, 16))
     files.write_npz(tmp_path / "x.npz", {name: array})
     np.testing.assert_array_equal(files.read_npz(tmp_path / "x.npz")[name], array)
   for name in _TAKEN[2:]:
@@ -176,10 +182,10 @@ def test_a_name_that_is_not_refused_can_be_that_of_an_array(tmp_path):
 
 
 def test_inversions_keep_their_order():
-  recipes = parse_inversions(["priors", "mine:steps=5", "ball:radius=2"], 16)
+  recipes = parse_inversions(["priors", "mine:steps=5", "ball:radius=2"], (16, 16))
   assert list(recipes) == ["priors", "mine", "ball"]
   assert recipes["ball"] == INVERSIONS["ball"]._replace(radius=2.0)
-  assert parse_inversions([], 16) == {}
+  assert parse_inversions([], (16, 16)) == {}
 
 
 @pytest.mark.parametrize("second", ["ball", "ball:radius=2", "Ball:steps=3"])
@@ -187,7 +193,7 @@ def test_an_inversion_named_twice_is_refused_whatever_its_case(second):
   with pytest.raises(
     InputError, match=r"--inversion: '.all' is named twice: give each inversion a"
   ):
-    parse_inversions(["ball", "pgd", second], 16)
+    parse_inversions(["ball", "pgd", second], (16, 16))
 
 
 def test_twins_are_told_of_by_their_flag():

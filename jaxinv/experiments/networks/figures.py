@@ -1,4 +1,4 @@
-"""Figures of inverted networks: what was recovered, who recognises it, what it is near to."""
+"""Figures of inverted networks: what was recovered, how often it is recognised, what it is like."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def grid_figure(result: NetworksResult, inversion: str) -> Figure:
   rows: list[tuple[str, np.ndarray]] = [("a real image", _typical(result))]
   rows.append(("the start", result.starts[inversion]))
   for name, arm in result.arms.items():
-    rows += [(who, images[:, 0]) for who, images in _shown(name, arm, inversion)]
+    rows += [(model, images[:, 0]) for model, images in _shown(name, arm, inversion)]
   return _image_grid(result, rows, result.names)
 
 
@@ -43,7 +43,7 @@ def restarts_figure(result: NetworksResult, inversion: str, label: int) -> Figur
   """
   rows = []
   for name, arm in result.arms.items():
-    rows += [(who, images[label]) for who, images in _shown(name, arm, inversion)]
+    rows += [(model, images[label]) for model, images in _shown(name, arm, inversion)]
   columns = [f"restart {i + 1}" for i in range(min(_RESTARTS, len(rows[0][1])))]
   return _image_grid(result, rows, columns)
 
@@ -193,7 +193,7 @@ def _name_row(axis: Axes, name: str) -> None:
 
 
 def _draw_image(axis: Axes, image: np.ndarray) -> None:
-  axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
+  axis.imshow(np.clip(image, 0, 1), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
   axis.grid(False)
   axis.set_xticks([])
   axis.set_yticks([])

@@ -35,7 +35,7 @@ class Inverted(NamedTuple):
 
   Attributes:
     images: in [0, 1], of the first seeds that did not diverge only.
-    seeds: whose they are.
+    seeds: of each of these models.
     measures: of all seeds: `verifier_accuracy` (share of images that the verifier takes for their
       class), `verifier_confidence` (its mean probability of it), `own_accuracy` (the inverted
       model's), `diversity` (mean 1 - cosine between restarts, verifier's features),
@@ -58,7 +58,7 @@ class ArmResult(NamedTuple):
   """What came of one way of training.
 
   Attributes:
-    adversary: who it was trained against; `none` for nobody.
+    adversary: the attack that it was trained against, or `none`.
     steps: when it was recorded.
     healthy: which seeds did not diverge.
     history: `train_loss`, `train_accuracy`, `holdout_accuracy`, each [s, t].
@@ -85,7 +85,7 @@ class NetworksResult(NamedTuple):
   Attributes:
     arms: by name, in order.
     verifier: of the verifier itself: `train_accuracy`, `holdout_accuracy`.
-    verifier_adversary: who it was trained against; `none` for nobody.
+    verifier_adversary: the attack that it was trained against, or `none`.
     verifier_variables: its parameters and running statistics, flat by name.
     controls: verifier accuracy (share named as the class asked for) and confidence on images that
       nothing was recovered into, by name: `start: NAME` (where an inversion starts), `test images`.
@@ -93,7 +93,7 @@ class NetworksResult(NamedTuple):
     names: of the classes.
     image_shape: (h, w, c).
     train_inputs: all images that may be trained on, in [0, 1]; and their labels.
-    test_inputs: images that nobody trains on; and their labels.
+    test_inputs: images that no network trains on; and their labels.
   """
 
   arms: dict[str, ArmResult]

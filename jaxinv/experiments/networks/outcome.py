@@ -47,10 +47,10 @@ def assemble(
   Args:
     settings: what was asked.
     data: the images.
-    groups: who was trained, the verifier last.
+    groups: the groups that were trained, the verifier last.
     trained: each group's networks.
     recovered: by arm and seed.
-    host: told what is being worked on, and asked when to stop.
+    host: is given progress, and says when to stop.
 
   Returns:
     What came of the experiment.
@@ -168,14 +168,14 @@ def _nothing(judges: Judges, seeds: int) -> Inverted:
   """What is known of an inversion where every network diverged."""
   train, restarts = judges.data.train, judges.settings.restarts
   unknown = memorisation.Memorised(float("nan"), float("nan"), 1.0, 1.0)
-  nobody = (np.full((train.num_classes, restarts), x) for x in (-1, np.nan, -1, np.nan))
+  no_neighbours = (np.full((train.num_classes, restarts), x) for x in (-1, np.nan, -1, np.nan))
   return Inverted(
     images=np.zeros((0, train.num_classes, restarts, train.inputs.shape[1]), np.float32),
     seeds=np.zeros(0, int),
     measures={"verifier_accuracy": np.full(seeds, np.nan)},
     by_class=np.full((seeds, train.num_classes), np.nan),
     memorised={"features": unknown, "pixels": unknown},
-    neighbours=Neighbours(*nobody),
+    neighbours=Neighbours(*no_neighbours),
   )
 
 

@@ -1,144 +1,187 @@
-"""The page of inverted networks: what was found, in words, figures and tables."""
+"""The page of inverted networks: its figures, and the numbers that its template is filled with."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
+import numpy as np
 
-from jaxinv.experiments.networks import figures
-from jaxinv.experiments.networks import words as story_of
-from jaxinv.experiments.networks.words import PageData
-from jaxinv.runs.figures import save
-from jaxinv.runs.page import Picture, Section, run_section, write_report
-
-__all__ = ["PageData", "write_page"]
-
-_TITLE = "Robust or private: networks inverted"
-_GRID = (
-  "Above, a real image of each class (the test image nearest to the class's mean), and where the "
-  "inversion starts. Below, what is recovered from networks that differ in their seed only: the "
-  "first restart of each class, none of them chosen."
-)
-_MEMORY = (
-  "A recovered horse is like some horse that was trained on: that shows nothing, for every good "
-  "picture of a horse is. So each network was trained on a random half of the candidate images of "
-  "each class. Where it remembers none of them, a recovered image's nearest candidate is one that "
-  "was trained on half of the time. The p-values deal out anew who was trained on, for all "
-  "networks together, and they decide. The figure's intervals take seeds for independent, which "
-  "complementary halves are not: they show how much networks differ."
-)
-_CONTROLS = (
-  "Controls: where an inversion starts, nothing was recovered yet, and the verifier should name no "
-  "more than chance; real test images are what it can do at best. Bootstrap intervals of so few "
-  "networks are too narrow; whether something lies above chance, or two arms differ, is said by "
-  "Student's t at 5 %."
-)
-_ROBUST = "Robust accuracy is the share of test images that withstand {attack}."
+from jaxinv.experiments.networks import claims, figures
+from jaxinv.experiments.networks.findings import NetworksResult, Summary
+from jaxinv.experiments.networks.settings import RobustnessTest
+from jaxinv.metrics.stats import Interval
+from jaxinv.runs import page
+from jaxinv.runs.figures import save_all
+from jaxinv.runs.text import interval, number
 
 
-# From a name, a figure and a caption to a picture that is saved.
-_Album = Callable[[str, Figure, str], Picture]
+class PageData(NamedTuple):
+  """All that the page is of.
+
+  Attributes:
+    result: what came of the experiment.
+    summary: what summary.json holds of the arms.
+    paired: the last arm less the first, by inversion and metric; empty for one arm.
+    robustness: how robust accuracy was measured.
+    config: what config.json holds.
+    command: the command line that makes this run.
+    credit: a sentence that credits the owner of the images, or empty.
+    held_out: share of each class's images that was divided off as test images; None where the data
+      set came divided.
+  """
+
+  result: NetworksResult
+  summary: Summary
+  paired: Mapping[str, Mapping[str, Interval]]
+  robustness: RobustnessTest
+  config: Mapping
+  command: str
+  credit: str = ""
+  held_out: float | None = None
 
 
-def _picture(folder: Path, name: str, figure: Figure, caption: str) -> Picture:
-  return Picture(save(figure, folder / f"{name}.png"), caption)
-
-
-def write_page(out_dir: Path, story: PageData) -> Path:
+def write_page(out_dir: Path, data: PageData) -> Path:
   """Draws the figures into `out_dir/figures` and writes `out_dir/report.html`.
 
   Args:
     out_dir: the run's folder.
-    story: what to tell.
+    data: what the page is of.
 
   Returns:
     The page's path.
   """
-  living, picture = story_of.with_survivors(story), partial(_picture, out_dir / "figures")
-  sections = []
-  if living.result.arms:
-    sections = [
-      _grids(living, picture),
-      _recognition(living, picture),
-      _memory(living, picture),
-      _networks(living, picture),
-      _kernels(living, picture),
-      Section(
-        "What part two claims, and what was measured", tables=[story_of.claims_table(living)]
+  result, living = data.result, claims.surviving(data.result)
+  values = {
+    "command": data.command,
+    "config": data.config,
+    "credit": data.credit,
+    "chance": 1 / len(result.names),
+    "names": list(result.names),
+    "verifier": result.verifier,
+    "diverged": [
+      {"arm": arm, "seeds": data.summary[arm]["diverged"], "some_left": arm in living.arms}
+      for arm in result.arms
+      if data.summary[arm]["diverged"]
+    ],
+    "arms": list(living.arms),
+  }
+  if living.arms:
+    both = {next(iter(result.arms)), list(result.arms)[-1]} <= set(living.arms)
+    data = data._replace(result=living, paired=data.paired if both else {})
+    values |= _claims(data) | _tables(data) | _about(data)
+    values["figures"] = save_all(_draw(data), out_dir / "figures")
+  return page.write_page(out_dir / "report.html", __package__, values)
+
+
+def _claims(data: PageData) -> dict[str, Any]:
+  """What was recognised, how the arms differ, and what is remembered."""
+  result = data.result
+  inversions = figures.inversions(result)
+  tests = claims.memory_tests(result)
+  return {
+    "inversions": inversions,
+    "recognised": [
+      {
+        "arm": name,
+        "adversary": arm.adversary,
+        "by": [
+          (
+            inversion,
+            data.summary[name][inversion]["verifier_accuracy"],
+            claims.by_chance(result, name, inversion),
+          )
+          for inversion in inversions
+        ],
+      }
+      for name, arm in result.arms.items()
+    ],
+    "difference": claims.difference(result, data.paired, inversions[0]),
+    "remembered": list(dict.fromkeys((it.arm, it.inversion) for it in tests if it.is_shown)),
+    "num_p_values": 2 * len(tests),
+    "smallest_p": min(min(it.test.p_share, it.test.p_margin) for it in tests),
+  }
+
+
+def _tables(data: PageData) -> dict[str, list[tuple[str, ...]]]:
+  """Rows of the tables, by name; the columns' heads are in the template."""
+  result, arms = data.result, data.result.arms
+
+  def cells(arm: str, attack: str, *metrics: str) -> tuple[str, ...]:
+    return tuple(interval(data.summary[arm].get(attack, {}).get(name)) for name in metrics)
+
+  measures = ("verifier_accuracy", "verifier_confidence", "own_accuracy", "diversity")
+  accuracies = ("train_accuracy", "holdout_accuracy", "robust_accuracy")
+  first = figures.inversions(result)[0]
+  return {
+    "measure_rows": [
+      (name, how, *cells(name, how, *measures))
+      for name, arm in arms.items()
+      for how in arm.inverted
+    ],
+    "paired_rows": [
+      (how, *(interval(gains.get(metric)) for metric in (*measures[:2], measures[3])))
+      for how, gains in data.paired.items()
+    ],
+    "class_rows": [
+      (name, *(number(share, 2) for share in np.nanmean(arm.inverted[first].by_class, 0)))
+      for name, arm in arms.items()
+    ],
+    "memory_rows": [
+      (
+        *(it.arm, it.inversion, it.by, number(it.test.share), number(it.test.margin, 4)),
+        *(number(it.test.p_share), number(it.test.p_margin)),
+        "memorised" if it.is_shown else "not shown",
+      )
+      for it in claims.memory_tests(result)
+    ],
+    "control_rows": [
+      (name, *(number(verdict[metric]) for metric in measures[:2]))
+      for name, verdict in result.controls.items()
+    ],
+    "model_rows": [
+      *((name, arm.adversary, *cells(name, "model", *accuracies)) for name, arm in arms.items()),
+      (
+        *("the verifier", result.verifier_adversary),
+        *(number(result.verifier.get(name)) for name in accuracies),
       ),
-      _everything(living, picture),
-    ]
-  return write_report(
-    out_dir / "report.html", _TITLE, story_of.lead(story), [*sections, _run(story)]
-  )
+    ],
+  }
 
 
-def _grids(story: PageData, picture: _Album) -> Section:
-  result = story.result
-  inversion = figures.inversions(result)[0]
-  bird = result.names.index("bird") if "bird" in result.names else 0
-  caption = f"Recovered by {inversion}, one image a class."
-  several = f"Several restarts of {inversion}: {result.names[bird]}."
-  pictures = [
-    picture("grid", figures.grid_figure(result, inversion), caption),
-    picture("restarts", figures.restarts_figure(result, inversion, bird), several),
-  ]
-  return Section("What each network takes for a class", [_GRID], pictures)
+def _about(data: PageData) -> dict[str, Any]:
+  """What was trained on, by which network, and how it was attacked."""
+  result, attack = data.result, data.robustness
+  num_test = len(result.test_labels)
+  return {
+    "num_train": len(result.train_labels),
+    "num_test": num_test,
+    "held_out": data.held_out,
+    "attack": attack,
+    "num_attacked": min(attack.images or num_test, num_test),
+    "image_shape": result.image_shape,
+    "kernel_shape": next(iter(result.arms.values())).kernels.shape[:3],
+    "class_shown": result.names[_class_shown(result)],
+  }
 
 
-def _recognition(story: PageData, picture: _Album) -> Section:
-  figure = figures.recognition_figure(story.result, story.summary)
-  paired = [story_of.paired_table(story)] if story.paired else []
-  tables = [story_of.recognition_table(story), *paired]
-  tables += [story_of.class_table(story.result), story_of.control_table(story.result)]
-  return Section(
-    "Does somebody else recognise it?",
-    [*story_of.recognised(story), _CONTROLS],
-    [picture("recognition", figure, "Means over seeds with 95 % bootstrap intervals.")],
-    tables,
-  )
+def _class_shown(result: NetworksResult) -> int:
+  """The class of which several restarts are shown: the article's bird, where there is one."""
+  return result.names.index("bird") if "bird" in result.names else 0
 
 
-def _memory(story: PageData, picture: _Album) -> Section:
-  result = story.result
-  arm, inversion = list(result.arms)[-1], figures.inversions(result)[0]
-  candidates = "Candidates: images of which each network was trained on a random half."
-  cosines = f"{arm}, first network, {inversion}: below each real image the cosine of last features."
-  pictures = [
-    picture("memorisation", figures.memorisation_figure(result, story.summary), candidates),
-    picture("neighbours", figures.neighbours_figure(result, arm, inversion), cosines),
-  ]
-  return Section("Is it memory?", [_MEMORY], pictures, [story_of.memory_table(result)])
-
-
-def _networks(story: PageData, picture: _Album) -> Section:
-  curves = picture("curves", figures.curves_figure(story.result), "Accuracy in training.")
-  text = [_ROBUST.format(attack=story.attack)]
-  return Section("The networks", text, [curves], [story_of.model_table(story)])
-
-
-def _kernels(story: PageData, picture: _Album) -> Section:
-  figure = figures.kernels_figure(story.result)
-  return Section(
-    "Reshaped weights no longer show anything",
-    story_of.kernel_text(story.result),
-    [picture("kernels", figure, "Kernels of the first layer, each in its own range.")],
-  )
-
-
-def _everything(story: PageData, picture: _Album) -> Section:
-  """The other inversions' grids, and the other arms' nearest images: only for who asks."""
-  result, pictures = story.result, []
+def _draw(data: PageData) -> dict[str, Any]:
+  """All figures by name: of the first inversion, and of the others what only some look for."""
+  result, summary = data.result, data.summary
   first, *others = figures.inversions(result)
-  for how in others:
-    grid = figures.grid_figure(result, how)
-    pictures.append(picture(f"grid-{how}", grid, f"Recovered by {how}, one image a class."))
-  for arm in list(result.arms)[:-1]:
-    near = figures.neighbours_figure(result, arm, first)
-    pictures.append(picture(f"neighbours-{arm}", near, f"{arm}, first network, {first}."))
-  return Section("All other recovered images", pictures=pictures, folded=True)
-
-
-def _run(story: PageData) -> Section:
-  return run_section(story.command, story.config, story.credit)
+  *earlier, last = result.arms
+  return {
+    "grid": figures.grid_figure(result, first),
+    "restarts": figures.restarts_figure(result, first, _class_shown(result)),
+    "recognition": figures.recognition_figure(result, summary),
+    "memorisation": figures.memorisation_figure(result, summary),
+    "neighbours": figures.neighbours_figure(result, last, first),
+    "curves": figures.curves_figure(result),
+    "kernels": figures.kernels_figure(result),
+    **{f"grid-{how}": figures.grid_figure(result, how) for how in others},
+    **{f"neighbours-{arm}": figures.neighbours_figure(result, arm, first) for arm in earlier},
+  }

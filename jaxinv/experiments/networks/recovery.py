@@ -44,7 +44,7 @@ def recover_all(
   Args:
     settings: what to do.
     data: the images; only their mean is given to the attacker.
-    groups: who was trained; the verifier is not inverted.
+    groups: the groups that were trained; the verifier is not inverted.
     trained: each group's networks.
     store: folder of what is finished; None to keep nothing.
     host: progress, messages, when to stop.
@@ -169,7 +169,7 @@ def robustness_key(settings: NetworkSettings, seed: int) -> PRNGKey:
 
 
 def wanted(settings: NetworkSettings, data: TrainTest) -> Int[Array, " i"]:
-  """The class that each recovered image is to be of: all restarts of one class in a row."""
+  """The class asked for of each recovered image: all restarts of one class in a row."""
   return jnp.repeat(jnp.arange(data.train.num_classes), settings.restarts)
 
 

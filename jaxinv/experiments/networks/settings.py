@@ -1,4 +1,4 @@
-"""What an experiment with networks is asked: arms x seeds, inversions, and who checks them."""
+"""Settings of an experiment with networks: arms x seeds, inversions, and the verifier."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -9,13 +9,14 @@ import numpy as np
 
 from jaxinv.attacks import recipes
 from jaxinv.attacks.recipes import Inversion
+from jaxinv.data.splits import check_dataset
 from jaxinv.errors import InputError, choose, named
 from jaxinv.experiments.settings import check_names
 from jaxinv.models.convnets import make_convnet
 from jaxinv.training import adversary
 from jaxinv.training.network import TrainConfig
-from jaxinv.training.optimizers import OPTIMIZERS, SCHEDULES
-from jaxinv.types import Hyper, RobustHyper, TrainTest
+from jaxinv.training.optimizers import OPTIMIZERS, SCHEDULES, Optimizer
+from jaxinv.types import Dataset, Hyper, RobustHyper, TrainTest
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -28,7 +29,7 @@ class NetworkArm(NamedTuple):
     model: a name in `convnets.DESIGNS`.
     width_factor: on its channels.
     norm: a name in `convnets.NORMS`.
-    optimizer: a name in `optimizers.OPTIMIZERS`.
+    optimizer: a name in `optimizers.OPTIMIZERS`, or a function like those.
     schedule: a name in `optimizers.SCHEDULES`.
     adversary: a name in `adversary.ADVERSARIES`.
     adversary_steps: of each attack in training.
@@ -39,7 +40,7 @@ class NetworkArm(NamedTuple):
   model: str = "resnet8"
   width_factor: float = 0.375
   norm: str = "group"
-  optimizer: str = "adamw"
+  optimizer: str | Optimizer = "adamw"
   schedule: str = "one_cycle"
   adversary: str = "none"
   adversary_steps: int = 3
@@ -66,7 +67,7 @@ class RobustnessTest(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkSettings:
-  """All that decides an experiment's numbers, but for its data set.
+  """All that decides an experiment's numbers, except its data set.
 
   Attributes:
     arms: the ways of training, compared over the same seeds, training images and batches.
@@ -99,7 +100,7 @@ class NetworkSettings:
   flip: bool = True
   shift: int = 2
   restarts: int = 4
-  robustness: RobustnessTest = RobustnessTest()  # noqa: RUF009, as nobody changes it.
+  robustness: RobustnessTest = RobustnessTest()  # noqa: RUF009, as it is immutable.
   dtype: str = "float32"
   width: int = 0
   save_seeds: int = 4
@@ -128,10 +129,13 @@ def train_config(settings: NetworkSettings, arm: NetworkArm, num_train: int) -> 
 
 def check(settings: NetworkSettings, data: TrainTest) -> None:
   """Raises InputError, with what to do, unless the settings are valid for the data set."""
+  for part, name in zip(data, ("training", "test"), strict=True):
+    with named(f"the {name} images"):
+      _check_images(part)
   check_names([arm.name for arm in settings.arms])
   networks = {f"arm '{arm.name}'": arm for arm in settings.arms}
-  for who, arm in (networks | {"the verifier": settings.verifier}).items():
-    with named(who):
+  for name, arm in (networks | {"the verifier": settings.verifier}).items():
+    with named(name):
       for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         choose(what, getattr(arm, what), known)
       adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
@@ -144,11 +148,6 @@ def check(settings: NetworkSettings, data: TrainTest) -> None:
     raise InputError("no inversion is given: name one or more with --inversion")
   if not 0 <= settings.candidates <= 1:
     raise InputError(f"candidates is {settings.candidates}: give a share from 0 to 1")
-  absent = np.flatnonzero(np.bincount(data.test.labels, minlength=data.test.num_classes) == 0)
-  if len(absent):
-    raise InputError(
-      f"no test image is of class '{data.test.names[absent[0]]}': each class needs one"
-    )
   least = np.bincount(data.train.labels, minlength=data.train.num_classes).min()
   if int(settings.candidates * least) // 2 < 1:
     raise InputError(
@@ -163,8 +162,15 @@ def check(settings: NetworkSettings, data: TrainTest) -> None:
     )
 
 
+def _check_images(dataset: Dataset) -> None:
+  """Raises InputError unless a data set is sound, and is of images with colours."""
+  check_dataset(dataset)
+  if len(dataset.image_shape or ()) != 3:
+    raise InputError(f"an image_shape of {dataset.image_shape} is not (h, w, c): give that")
+
+
 class KeepMasks(NamedTuple):
-  """Who was trained on.
+  """Which images were trained on.
 
   Attributes:
     candidate: [n], whether a training image's membership is drawn at random.

@@ -27,11 +27,11 @@ def seconds_a_step(
   """Seconds of a training step for each network of a group, at several widths of groups.
 
   Args:
-    settings: batch, augmentation, precision; their width and number of seeds are not looked at.
+    settings: batch, augmentation, precision; their width and number of seeds do not matter.
     data: the images.
     arm: how the networks are trained.
     widths: networks of a group.
-    done: told of each finished measurement, 2 x 4 for each width.
+    done: called at each finished measurement, 2 x 4 for each width.
 
   Returns:
     The median of several measurements, by width; neither compilation nor evaluation is in it.

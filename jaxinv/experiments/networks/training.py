@@ -22,7 +22,7 @@ from jaxinv.ensemble.program import (
   prepare,
   start_group,
 )
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, choose
 from jaxinv.experiments.networks.settings import (
   NetworkArm,
   NetworkSettings,
@@ -70,7 +70,7 @@ class NetworkGroup(NamedTuple):
   Attributes:
     name: of its files.
     arm: how they are trained.
-    seeds: whom.
+    seeds: of its networks.
     train: [s, m], the images that each is trained on.
     width: networks that the group holds, padding counted in.
   """
@@ -83,7 +83,7 @@ class NetworkGroup(NamedTuple):
 
   @property
   def is_verifier(self) -> bool:
-    """Whether this is who checks what is recovered from the others."""
+    """Whether this is the network that classifies the images recovered from the others."""
     return self.seeds == (_VERIFIER_SEED,)
 
 
@@ -175,7 +175,7 @@ def network_program(
   trainer = make_trainer(
     model_of(settings, arm, data),
     LOSSES["softmax"],
-    OPTIMIZERS[arm.optimizer],
+    choose("optimizer", arm.optimizer, OPTIMIZERS),
     train_config(settings, arm, num_train),
     used(arm.hyper.base),
   )
@@ -229,7 +229,7 @@ def ready(
 
   Args:
     settings: the root seed.
-    group: who is trained.
+    group: the group that is trained.
     data: the images, on the device, and what each of the group's networks is trained on.
 
   Returns:

@@ -1,13 +1,10 @@
 """Seeds are healthy or diverged by the mask that training kept, whatever a measure says."""
 
-import json
-
 import numpy as np
 import pytest
 
-from jaxinv.experiments.networks import files, outcome
-from jaxinv.runs.files import read_npz
-from planted_networks import diverge, make_result
+from jaxinv.experiments.networks import outcome
+from planted_networks import make_result
 
 
 @pytest.fixture
@@ -32,14 +29,13 @@ def test_a_seed_that_the_mask_calls_diverged_is_said_though_its_measures_are_num
   assert summary["plain"]["diverged"] == [1]
 
 
-def test_files_hold_rows_of_healthy_seeds_and_images_in_step(result, tmp_path):
-  variables = {"params/kernel": np.zeros((2, 3))}
-  arms = {name: arm._replace(variables=variables) for name, arm in result.arms.items()}
-  files.write(tmp_path, diverge(result._replace(arms=arms), "plain", [0]), {})
-  rows = (tmp_path / "metrics.csv").read_text().splitlines()
-  assert not any(row.startswith("plain,0,") for row in rows)
-  assert any(row.startswith("plain,1,") for row in rows)
-  assert json.loads((tmp_path / "summary.json").read_text())["plain"]["diverged"] == [0]
-  images = read_npz(tmp_path / "recovered" / "plain.npz")["pgd"]
-  assert images.shape == (2, 3, 2, 8, 8, 3)
-  assert np.isnan(images[0]).all() and np.isfinite(images[1]).all()
+def test_arms_are_compared_by_seed_and_only_where_both_have_a_number(result):
+  robust = result.arms["robust"].inverted["pgd"]
+  shares = robust.measures | {"verifier_accuracy": np.array([0.75, np.nan])}
+  inverted = result.arms["robust"].inverted | {"pgd": robust._replace(measures=shares)}
+  arms = result.arms | {"robust": result.arms["robust"]._replace(inverted=inverted)}
+  found = outcome.compare(result._replace(arms=arms))
+  gain = found["pgd"]["verifier_accuracy"]
+  assert (gain.mean, gain.n) == (pytest.approx(0.55), 1)
+  assert found["priors"]["verifier_accuracy"].mean == pytest.approx(0.4)
+  assert outcome.compare(result._replace(arms={"plain": result.arms["plain"]})) == {}

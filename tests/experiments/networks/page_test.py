@@ -7,8 +7,8 @@ import pytest
 from matplotlib.image import imread
 
 from jaxinv.data.cifar10 import CREDIT
-from jaxinv.experiments.networks import outcome
-from jaxinv.experiments.networks import page as cifar_report
+from jaxinv.experiments.networks import outcome, page
+from jaxinv.experiments.networks.settings import RobustnessTest
 from planted_networks import METRICS, diverge, make_result
 
 CONFIG = {
@@ -23,15 +23,14 @@ FIGURES |= {"grid-priors", "neighbours-standard"}
 CLAIM = "Training images are remembered"
 
 
-def write(tmp_path, result) -> tuple[str, dict]:
+def write(tmp_path, result, **more) -> tuple[str, dict]:
   """The page's text, and the summary that it is made of."""
   summary = outcome.summarize(result)
   paired = outcome.compare(result)
-  story = cifar_report.PageData(
-    result, summary, paired, "20 steps of pgd_l2", CONFIG, "python -m x", CREDIT
+  data = page.PageData(
+    result, summary, paired, RobustnessTest(), CONFIG, "python -m x", CREDIT, **more
   )
-  page = cifar_report.write_page(tmp_path, story)
-  return html.unescape(page.read_text()), summary
+  return html.unescape(page.write_page(tmp_path, data).read_text()), summary
 
 
 TWO = {"standard": [0.25, 0.5], "robust": [0.8125, 0.875]}
@@ -57,7 +56,8 @@ def test_numbers_are_those_of_the_summary(tmp_path):
     assert f"{mean:.3f} ({low:.3f} to {high:.3f})" in text
   for number in ("0.321", "0.812", "0.871", "0.875", "0.625", "0.0125"):
     assert number in text
-  assert "20 steps of pgd_l2" in text and "Krizhevsky" in text
+  assert "2 restarts of 20 steps of pgd_l2 within a radius of 0.5; 6 of 6 were attacked" in text
+  assert "12 training images and 6 test images; no network" in text and "Krizhevsky" in text
 
 
 @pytest.mark.parametrize(("p_value", "claimed"), [(0.5, False), (0.06, False), (0.001, True)])
@@ -73,12 +73,14 @@ def sentence(text: str, start: str) -> str:
 
 def test_above_chance_is_said_only_where_a_test_of_few_seeds_shows_it(tmp_path):
   text, _ = write(tmp_path, make_result(TWO))
-  standard, robust = (sentence(text, f"<b>{arm}</b>, named by the verifier") for arm in TWO)
-  assert "not told from chance" in standard and "above chance" not in standard
-  assert "above chance" in robust and "not told from chance" not in robust
+  standard, robust = (
+    sentence(text, f"<b>{arm}</b>, share that the verifier recognises") for arm in TWO
+  )
+  assert "not distinguishable from chance" in standard and "above chance" not in standard
+  assert "above chance" in robust and "not distinguishable from chance" not in robust
 
 
-MORE = "What is recovered from {} is recognised more often than from {}"
+MORE = "Images recovered from {} are recognised more often than those from {}"
 ROWS = (
   # Of the second arm, by seed, and how the page begins where the first has `FIRST`.
   ([0.5, 0.875, 0.625, 0.75], f"<b>{MORE.format('robust', 'standard')}</b>"),
@@ -102,14 +104,14 @@ def test_two_seeds_that_agree_are_no_proof(tmp_path):
 
 def test_seeds_that_diverged_are_named(tmp_path):
   text, _ = write(tmp_path, diverge(make_result(TWO), "robust", [1]))
-  assert "<b>robust</b>: training diverged for seeds 1; they count nowhere." in text
+  assert "<b>robust</b>: training diverged for seeds 1; they are in no mean." in text
 
 
 @pytest.mark.parametrize(("gone", "left"), [("robust", "standard"), ("standard", "robust")])
 def test_an_arm_of_which_nothing_is_left_does_not_take_the_page_with_it(tmp_path, gone, left):
   text, _ = write(tmp_path, diverge(make_result(TWO), gone, [0, 1]))
   assert f"<b>{gone}</b>: training diverged for seeds 0, 1; nothing could be recovered" in text
-  assert f"<b>{left}</b>, named by the verifier" in text
+  assert f"<b>{left}</b>, share that the verifier recognises" in text
   assert "paired by seed" not in text and (tmp_path / "figures" / "grid.png").exists()
 
 
@@ -124,3 +126,9 @@ def test_one_seed_and_one_arm_have_plain_numbers(tmp_path, accuracies):
   text, _ = write(tmp_path, make_result(accuracies))
   assert "0.500" in text and "gives no interval" in text
   assert "None" not in text.split("This run")[0] and "nan" not in text.split("data:image")[0]
+
+
+def test_test_images_that_were_divided_off_are_said_to_be(tmp_path):
+  words = "are 20% of each class, chosen at random by the root seed"
+  assert words in write(tmp_path, make_result(TWO), held_out=0.2)[0]
+  assert words not in write(tmp_path, make_result(TWO))[0]
