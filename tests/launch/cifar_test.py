@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,7 +22,7 @@ from jaxinv.experiments.networks import files as networks_files
 from jaxinv.experiments.networks.settings import draw_masks, model_of
 from jaxinv.experiments.networks.training import TrainedNetwork, plan
 from jaxinv.metrics import memorisation
-from jaxinv.models.params import flatten, unflatten
+from jaxinv.models.params import unflatten
 from jaxinv.runs import files
 from launch import cifar, run
 
@@ -206,16 +207,8 @@ def test_bad_input_is_one_line_and_writes_nothing(argument, words, tmp_path, cap
   assert _run(tmp_path / "out", argument) == 1
   line = capsys.readouterr().err
   assert line.startswith("error: ") and line.count("\n") == 1
-  assert __import__("re").search(words, line)
+  assert re.search(words, line)
   assert not (tmp_path / "out").exists()
-
-
-def test_trees_are_flattened_and_back():
-  tree = {"params": {"head": {"kernel": np.eye(2)}}, "batch_stats": {"Norm_0": np.ones(3)}}
-  flat = flatten(tree)
-  assert set(flat) == {"params/head/kernel", "batch_stats/Norm_0"}
-  again = unflatten(flat)
-  np.testing.assert_array_equal(again["params"]["head"]["kernel"], np.eye(2))
 
 
 def test_a_network_that_diverged_is_left_out_and_said(ran, tmp_path):
