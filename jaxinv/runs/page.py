@@ -8,64 +8,15 @@ numbers and draws its figures. It extends `base.html.jinja` and is made of the m
 import base64
 import importlib.resources
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import markupsafe
 
 from jaxinv.runs import text
 from jaxinv.runs.files import write_text
-
-
-class Picture(NamedTuple):
-  """A figure of the page: a PNG or GIF file, which the page takes in, and its caption."""
-
-  path: Path
-  caption: str
-
-
-class Table(NamedTuple):
-  """A table of the page: its caption, the heads of its columns, and rows of texts."""
-
-  caption: str
-  head: Sequence[str]
-  rows: Sequence[Sequence[str]]
-
-
-class Section(NamedTuple):
-  """A part of the page: a title, paragraphs of plain text, then pictures, then tables.
-
-  Attributes:
-    title: its heading.
-    text: paragraphs; `**word**` is set bold, all else is plain.
-    pictures: figures in order.
-    tables: tables in order.
-    folded: shown only when opened, for what few readers look for.
-  """
-
-  title: str
-  text: Sequence[str] = ()
-  pictures: Sequence[Picture] = ()
-  tables: Sequence[Table] = ()
-  folded: bool = False
-
-
-def run_section(command: str, config: Mapping, credit: str = "") -> Section:
-  """How the page was made: the command, versions, device and every flag, folded; the data's credit.
-
-  Args:
-    command: the command line.
-    config: what config.json holds.
-    credit: whose the data are, where they are somebody's.
-
-  Returns:
-    The section.
-  """
-  text = [f"This page is made by **{command}**.", *([credit] if credit else [])]
-  table = Table("", ("what", "value"), run_rows(command, config))
-  return Section("This run", text, tables=[table], folded=True)
 
 
 def run_rows(command: str, config: Mapping) -> list[tuple[str, str]]:
@@ -113,7 +64,7 @@ def render(package: str, data: Mapping[str, Any], template: str = "page.html.jin
     autoescape=True,
     undefined=jinja2.StrictUndefined,
   )
-  environment.filters |= {"data_uri": _data_uri, "bold": _bold} | text.FILTERS
+  environment.filters |= {"data_uri": _data_uri} | text.FILTERS
   environment.globals |= {"run_rows": run_rows}
   return _compact(environment.get_template(template).render(data))
 
@@ -130,32 +81,7 @@ def _compact(html: str) -> str:
   )
 
 
-def write_report(path: Path, title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:
-  """Writes the page; it needs no other file and no network.
-
-  Args:
-    path: where to write.
-    title: the page's title.
-    lead: the first paragraphs: what was found, in a few sentences.
-    sections: the rest, in order.
-
-  Returns:
-    The path.
-  """
-  data = {"title": title, "paragraphs": lead, "sections": sections}
-  return write_page(path, __package__, data, "report.html.jinja")
-
-
 def _data_uri(picture: Path) -> str:
   """The picture itself, as an address."""
   kind = picture.suffix.lstrip(".")
   return f"data:image/{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}"
-
-
-def _bold(text: str) -> markupsafe.Markup:
-  """Escapes a text, then sets what stands between double asterisks in bold."""
-
-  parts = str(markupsafe.escape(text)).split("**")
-  return markupsafe.Markup(
-    "".join(f"<b>{part}</b>" if i % 2 else part for i, part in enumerate(parts))
-  )

@@ -66,17 +66,6 @@ def test_a_page_ends_with_how_it_was_made_and_whose_the_data_are(tmp_path, templ
   assert "abc, with changes" in write(tmp_path, template, "", command="launch", config=config)
 
 
-def test_a_page_from_sections(tmp_path):
-  sections = [
-    page.Section("One", ["Some **bold** & plain"], tables=[page.Table("All.", ("a",), [("1",)])]),
-    page.Section("Two", ["hidden"], folded=True),
-  ]
-  path = page.write_report(tmp_path / "report.html", "Title", ["**Lead**"], sections)
-  html = path.read_text()
-  assert "<p>Some <b>bold</b> &amp; plain</p>" in html and "<b>Lead</b>" in html
-  assert "<summary>Two</summary>" in html and "<caption>All.</caption>" in html
-
-
 def test_paragraphs_are_plain_text_without_what_stands_between_them():
   html = "<h2>Speed</h2><p><b>One</b> &amp; two &lt; three.</p> <p> And four. </p><td>5</td>"
   assert page.paragraphs(html) == ["One & two < three.", "And four."]
