@@ -13,10 +13,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxinv.data import splits
 from jaxinv.ensemble.groups import Host
-from jaxinv.experiments.experiment import Experiment, make_experiment, split_of, with_data
-from jaxinv.experiments.groups import run_groups
+from jaxinv.experiments.experiment import Experiment, make_experiment, split_of
 from jaxinv.experiments.leakage import EvalConfig
-from jaxinv.experiments.planning import plan
+from jaxinv.experiments.pose_sweep import over_poses
 from jaxinv.experiments.settings import Settings
 from jaxinv.metrics import images as metrics
 from jaxinv.runs import files
@@ -62,15 +61,12 @@ def sweep(
   Raises:
     Stopped: the host asked for it. Nothing of a sweep is kept: it starts anew.
   """
-  datasets = [make_dataset(pose) for pose in poses]
   settings = replace(settings, arms=settings.arms[:1], save_seeds=settings.num_seeds)
-  experiment = make_experiment(settings, datasets[0])
-  rows = []
-  for pose, dataset in zip(poses, datasets, strict=True):
-    here = with_data(experiment, dataset)
-    told = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
-    results = run_groups(here, plan(here), None, told)
-    rows.append(_score(here, np.concatenate([r.images["reshape"] for r in results])))
+  experiment = make_experiment(settings, make_dataset(poses[0]))
+  rows = [
+    _score(here, np.concatenate([group.images["reshape"] for group in groups]))
+    for here, groups in over_poses(experiment, poses, make_dataset, host)
+  ]
   return PoseSweep(tuple(poses), *(np.stack(column) for column in zip(*rows, strict=True)))
 
 

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv.ensemble.groups import Host
-from jaxinv.experiments.experiment import Experiment, split_of, with_data
-from jaxinv.experiments.groups import run_groups
+from jaxinv.experiments.experiment import Experiment, split_of
 from jaxinv.experiments.outcome import ArmOutcome, assemble
-from jaxinv.experiments.planning import plan
+from jaxinv.experiments.pose_sweep import over_poses
 from jaxinv.experiments.study import comparison
 from jaxinv.metrics import membership
 from jaxinv.metrics.membership import Roc, auc_each, gap, lira, rmia, roc
@@ -224,13 +223,10 @@ def against_pose(
   names = [arm.name for arm in halved.settings.arms[:-1]]
   person: dict[str, dict[str, list]] = {name: {} for name in names}
   photograph: dict[str, dict[str, list]] = {name: {} for name in names}
-  for pose in poses:
-    here = with_data(halved, make_dataset(pose))
-    named = host._replace(advanced=lambda _, steps, pose=pose: host.advanced(f"pose {pose}", steps))
-    found = assemble(here, run_groups(here, plan(here), None, named))
-    halves = halves_in(here)
-    for name in person:
-      arm = found.arms[name]
+  for here, groups in over_poses(halved, poses, make_dataset, host):
+    arms, halves = assemble(here, groups).arms, halves_in(here)
+    for name in names:
+      arm = arms[name]
       leaks = photo_leaks(arm, halves, here.dataset.labels)
       for attack in comparison.attacks_of(arm):
         person[name].setdefault(attack, []).append(comparison.final(arm, attack))
