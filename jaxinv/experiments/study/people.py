@@ -1,12 +1,13 @@
 """What a study's page says of people: who sees how much of them, when, and where on the grid."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxinv.attacks.attack import Attack
 from jaxinv.data.splits import clearest_and_most_varied
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison, figures
@@ -65,21 +66,21 @@ def _attackers(data: PageData, folder: Path) -> dict[str, Any]:
   attacks = [a for a in known if any(a in arm.measures for arm in arms.values())]
   return {
     "figure": save(figures.attackers_figure(leakage, known), folder / "attackers.png"),
-    "strongest": strongest_by_holding(data, arms, leakage),
+    "strongest": strongest_by_holding(list(known.values()), arms, leakage),
     "head": attacks,
     "rows": [(name, *(mean_of(data, name, a, "identification") for a in attacks)) for name in arms],
   }
 
 
 def strongest_by_holding(
-  data: PageData,
+  attacks: Sequence[Attack],
   arms: Mapping[str, ArmOutcome],
   leakage: Mapping[str, Mapping[str, Interval]],
 ) -> list[dict[str, Any]]:
   """The attack that is most often strongest, by what the attacker holds.
 
   Args:
-    data: what the page is of.
+    attacks: all that may have been made.
     arms: by name.
     leakage: by arm, by attack.
 
@@ -87,7 +88,6 @@ def strongest_by_holding(
     For each thing held: the attack, in how many of the arms it is strongest, and the leakage of
     every arm under its own strongest attack.
   """
-  attacks = list(attackers(data.spec).values())
   best = {name: comparison.strongest_by_knowledge(arm, attacks) for name, arm in arms.items()}
   strongest = []
   for held in dict.fromkeys(attack.knowledge for attack in attacks):

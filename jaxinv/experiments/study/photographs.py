@@ -205,7 +205,7 @@ def pose_panels(pose: PoseStudy) -> dict[str, dict[str, list[Interval]]]:
     if best:
       found = comparison.intervals({str(i): x for i, x in enumerate(attacks[best])})
       person[name] = list(found.values())
-    aucs = {t: x for t, x in pose.photograph[name].items() if len(x) == len(pose.poses)}
+    aucs = {test: x for test, x in pose.photograph[name].items() if np.isfinite(x).all()}
     inversion = comparison.strongest({t: x for t, x in aucs.items() if t.startswith("calibrated/")})
     for panel, test in ((by_faces, inversion), (by_outputs, "lira")):
       if test in aucs:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from helpers import plant
 from jaxinv.errors import InputError
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import study
+from jaxinv.training import dpsgd
 from jaxinv.types import Hyper
 
 ARM = Arm("plain", "sgd", Hyper(0.1))
@@ -25,3 +27,18 @@ def test_control_models_that_cannot_be_balanced_or_compared_are_refused(control_
 @pytest.mark.parametrize("control_seeds", [0, 8, 10])
 def test_control_models_that_can_be_balanced_and_compared_pass(control_seeds):
   study.check_controls(spec_of(control_seeds))
+
+
+def test_epsilon_is_the_accountants_and_only_of_cells_that_are_trained_by_dp_sgd():
+  """An arm that is trained for fewer steps has that many steps' epsilon."""
+  private = ARM._replace(name="dp", hyper=Hyper(0.1, dp_clip=1.0, dp_noise=2.0))
+  short = private._replace(name="short", hyper=private.hyper._replace(steps=3.0))
+  settings = Settings((ARM, private, short), steps=10, batch_size=4, holdout=1)
+  spec = study.StudySpec(settings, study.cross(settings.arms, {}), "plain", delta=1e-4)
+  # 40 photographs of 5 people, of each of whom one is held out.
+  expected = {
+    "dp": dpsgd.epsilon(2.0, 4 / 35, 10, 1e-4),
+    "short": dpsgd.epsilon(2.0, 4 / 35, 3, 1e-4),
+  }
+  assert study.epsilons(spec, plant()) == pytest.approx(expected)
+  assert 0 < expected["short"] < expected["dp"]
