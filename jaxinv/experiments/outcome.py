@@ -308,7 +308,7 @@ def summarize_arm(
   ]
   for size in {len(values) for *_, values in rows if len(values)}:
     same = [row for row in rows if len(row[2]) == size]
-    intervals = stats.bootstrap_intervals(np.stack([values for *_, values in same]))
+    intervals = stats.mean_intervals(np.stack([values for *_, values in same]))
     for (attack, metric, _), interval in zip(same, intervals, strict=True):
       n = int(healthy.sum()) if attack == seed_mean.name else interval.n
       table[attack][metric] = interval._replace(n=n)._asdict()

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from jaxinv.attacks.attack import ALL, Attack, init_diff, reshape
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.metrics.metric import ncc_centred
-from jaxinv.metrics.stats import Interval, bootstrap_intervals, paired_difference
+from jaxinv.metrics.stats import Interval, mean_intervals, paired_difference
 
 LEAKAGE = ncc_centred.name
 NAIVE = reshape
@@ -227,7 +227,7 @@ def identified_from(
 
 def intervals(values: Mapping[str, Float[np.ndarray, " s"]]) -> dict[str, Interval]:
   """The interval of each mean over the seeds that have a value."""
-  return {name: bootstrap_intervals(v[np.isfinite(v)][None])[0] for name, v in values.items()}
+  return {name: mean_intervals(v[np.isfinite(v)][None])[0] for name, v in values.items()}
 
 
 class Averages(NamedTuple):

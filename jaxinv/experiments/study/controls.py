@@ -19,7 +19,7 @@ from jaxinv.experiments.pose_sweep import over_poses
 from jaxinv.experiments.study import comparison
 from jaxinv.metrics import membership
 from jaxinv.metrics.membership import Roc, auc_each, gap, lira, rmia, roc
-from jaxinv.metrics.stats import Interval, bootstrap_intervals
+from jaxinv.metrics.stats import Interval, mean_intervals
 from jaxinv.types import Dataset
 
 # By the models' outputs; the rest of an arm's tests are by what inversion shows.
@@ -146,7 +146,7 @@ def detect(scores: Float[np.ndarray, "s c"], members: Bool[np.ndarray, "s c"]) -
   by_model = auc_each(scores, members, axis=1)
   return Detection(
     pooled=roc(scores, members),
-    auc=bootstrap_intervals(by_model[None])[0],
+    auc=mean_intervals(by_model[None])[0],
     by_photograph=auc_each(scores, members, axis=0),
   )
 

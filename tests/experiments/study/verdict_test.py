@@ -23,7 +23,7 @@ from scipy.stats import norm
 from jaxinv.experiments.study import verdict
 from jaxinv.experiments.study.comparison import compare
 from jaxinv.experiments.study.verdict import Label, Verdict, judge
-from jaxinv.metrics.stats import Interval, bootstrap_intervals
+from jaxinv.metrics.stats import Interval, mean_intervals
 
 
 def numbers(pattern, text):
@@ -228,7 +228,7 @@ def test_an_effect_of_the_detectable_size_is_found_in_four_of_five_and_none_in_f
   """Of 300 experiments with 30 seeds; an interval finds an effect where it does not hold 0."""
   values = np.random.default_rng(0).standard_normal((300, 30))
   effect = share * np.mean([verdict.detectable_effect(row) for row in values])
-  intervals = bootstrap_intervals(values + effect, num_resamples=999)
+  intervals = mean_intervals(values + effect, num_resamples=999)
   assert low < np.mean([not i.low <= 0 <= i.high for i in intervals]) < high
 
 
