@@ -91,6 +91,8 @@ class Data(NamedTuple):
     pixel_gram: the same of the examples less their means over the pixels, see `projection`; None
       where nobody looks.
     pixel_means: these means, likewise.
+    components: principal components of the examples, for attackers that know some of them; see
+      `attacks.filtered.components`. None where no attack needs them.
   """
 
   inputs: Float[Array, "n p"]
@@ -101,6 +103,7 @@ class Data(NamedTuple):
   gram: Float[Array, "n n"] | None = None
   pixel_gram: Float[Array, "n n"] | None = None
   pixel_means: Float[Array, " n"] | None = None
+  components: Float[Array, "2 r p"] | None = None
 
 
 class Hyper(NamedTuple):
@@ -285,6 +288,8 @@ class Release(NamedTuple):
       seeds, where the attacker has them.
     previous_params: the parameters of an earlier release of the same model, where the attacker
       has them.
+    others: principal components of other people's photographs, where the attacker has some; see
+      `attacks.filtered.components`.
 
   Example:
     >>> weights = {"kernel": np.ones((6, 2))}  # Any pytree; images of 6 pixels, 2 classes.
@@ -296,6 +301,7 @@ class Release(NamedTuple):
   init_params: Params | None = None
   peers: Params | None = None
   previous_params: Params | None = None
+  others: Float[Array, "2 r p"] | None = None
 
   def __repr__(self) -> str:
     """What is held, as `Release(params, init_params)`; not the numbers."""

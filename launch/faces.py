@@ -163,6 +163,7 @@ def _print_summary(summary) -> None:
       ("model", "train_accuracy"),
       ("model", "holdout_accuracy"),
       ("reshape", "ncc_centred"),
+      ("denoised", "ncc_centred"),
       ("init_diff", "ncc_centred"),
       ("seed_mean", "ncc_centred"),
     ):

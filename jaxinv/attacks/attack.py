@@ -11,7 +11,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxinv import errors
-from jaxinv.attacks import confidence, weights
+from jaxinv.attacks import confidence, filtered, weights
 from jaxinv.metrics.images import normalize
 from jaxinv.types import Params, Release
 
@@ -30,7 +30,9 @@ class Attack(NamedTuple):
     project: (of, held) -> its images as the examples see them, where they are linear in the
       weights: `of(params, minus)` projects the weights, less those of `minus` where it is not
       None; `held` is a release in the form in which the engine keeps parameters. It can then be
-      measured at every record; None for an attack that is made at the end only.
+      measured at every record without making images.
+    quick: whether its images take so little time that they are made at every record too.
+    smooths: whether its images are smooth whatever goes in, so that their structure means nothing.
     words: its label in figures.
     how: its line in "how to read"; the label where there is none.
     fewest_classes: of a model that it says something of.
@@ -48,6 +50,8 @@ class Attack(NamedTuple):
   per_unit: bool = False
   linear_only: bool = False
   project: Callable[[Callable[[Params, Params | None], Any], Release], Any] | None = None
+  quick: bool = False
+  smooths: bool = False
   words: str = ""
   how: str = ""
   fewest_classes: int = 1
@@ -71,6 +75,11 @@ class Attack(NamedTuple):
     return " and ".join(held) or "weights"
 
   @property
+  def at_records(self) -> bool:
+    """Whether it is made at every record, and not at the end only."""
+    return self.project is not None or self.quick
+
+  @property
   def needs_one_model(self) -> bool:
     """Whether it attacks a single model, and not several together."""
     return "peers" not in self.needs
@@ -81,6 +90,7 @@ _KNOWLEDGE = {
   "peers": "several models",
   "previous_params": "two releases",
   "init_params": "weights and initial weights",
+  "others": "weights and other people's photographs",
 }
 
 reshape = Attack(
@@ -134,9 +144,55 @@ mi_face = Attack(
   fewest_classes=2,
 )
 
+_filters = {"quick": True, "smooths": True}
+denoised = Attack(
+  "denoised",
+  filtered.denoised,
+  **_filters,
+  words="W, denoised",
+  how="the weights of a class through a Wiener filter: noise is white, faces are smooth",
+)
+denoised_diff = Attack(
+  "denoised_diff",
+  filtered.denoised_diff,
+  frozenset({"params", "init_params"}),
+  **_filters,
+  words="W - W0, denoised",
+  how="what training changed in the weights, W - W0, through a Wiener filter",
+)
+denoised_seed_mean = Attack(
+  "denoised_seed_mean",
+  filtered.denoised_seed_mean,
+  frozenset({"peers"}),
+  **_filters,
+  words="mean W of all seeds, denoised",
+  how="the average of the weights of all seeds' models, through a Wiener filter",
+)
+denoised_others = Attack(
+  "denoised_others",
+  filtered.denoised_others,
+  frozenset({"params", "others"}),
+  smooths=True,
+  words="W, denoised by faces",
+  how="the weights of a class through a filter made of the principal components of other people's "
+  "photographs",
+  fewest_classes=2,
+)
+
 # What `jaxinv.run` and `launch.faces` make unless told otherwise, of each model.
-DEFAULT = (reshape, init_diff)
-ALL = (reshape, init_diff, seed_mean, class_centred, update_ratio, mi_face)
+DEFAULT = (reshape, denoised, init_diff)
+ALL = (
+  reshape,
+  denoised,
+  init_diff,
+  denoised_diff,
+  seed_mean,
+  denoised_seed_mean,
+  class_centred,
+  update_ratio,
+  denoised_others,
+  mi_face,
+)
 
 
 def resolve(attacks: Iterable[str | Attack] | str | Attack) -> tuple[Attack, ...]:

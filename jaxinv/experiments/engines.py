@@ -110,7 +110,7 @@ def make_engine(
     block=TOGETHER if chosen.together else 0,
   )
   config = config._replace(altered=bool(set(ON_RELEASE) & chosen.used))
-  at_records = tuple(attack for attack in config.attacks if attack.project)
+  at_records = tuple(attack for attack in config.attacks if attack.at_records)
   # What is recovered is compared with the truth, whatever was taught.
   seen = program._replace(data_axes=mapping.SHARED_DATA)
   return Engine(
@@ -144,7 +144,8 @@ def check_model(
   if logits.shape != (1, classes):
     raise InputError(f"the model gives outputs of shape {logits.shape}: need (1, {classes}) logits")
   jax.eval_shape(lambda params: class_weights(params, dataset.inputs.shape[1], classes), params)
-  release = Release(params, params, previous_params=params)
+  others = jax.ShapeDtypeStruct((2, 1, *one.shape[1:]), one.dtype)
+  release = Release(params, params, previous_params=params, others=others)
   for attack in config.attacks:
     with named(f"attack '{attack.name}'"):
       try:

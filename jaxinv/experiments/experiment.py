@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from jaxinv.attacks.attack import resolve as resolve_attacks
+from jaxinv.attacks.filtered import components
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.seeds import shuffle_labels, split_data
@@ -82,6 +85,9 @@ def with_data(experiment: Experiment, dataset: Dataset) -> Experiment:
   if experiment.settings.at_records:
     products, means = pixel_gram(data.inputs)
     data = data._replace(pixel_gram=products, pixel_means=means)
+  if any("others" in attack.needs for attack in experiment.config.attacks):
+    known = components(dataset.inputs, dataset.labels, dataset.image_shape)
+    data = data._replace(components=jnp.asarray(known))
   return experiment._replace(dataset=dataset, data=data)
 
 

@@ -1,4 +1,4 @@
-"""What ONE model in training gives away, measured at every record, without making any image."""
+"""What ONE model in training gives away, measured at every record: what is quick to measure."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +13,7 @@ from jaxinv.ensemble.mapping import in_turn, over_devices, trained_axes
 from jaxinv.ensemble.program import Program
 from jaxinv.experiments.leakage import EvalConfig, accuracies, released
 from jaxinv.metrics import images
-from jaxinv.training.projection import Projection, correlate, project_difference
+from jaxinv.training.projection import Projection, correlate, project_difference, project_images
 from jaxinv.training.trainer import Trainer
 from jaxinv.types import Release, Trained
 
@@ -21,18 +21,19 @@ from jaxinv.types import Release, Trained
 def measure_in_training(
   trainer: Trainer, config: EvalConfig, model: Trained
 ) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
-  """Measures a model in training: what is quick to measure, without making any image.
+  """Measures a model in training. Most attacks make no image for it, see `Attack.project`.
 
   Args:
     trainer: the engine that trains it.
-    config: as for `examine`; its attacks have a projection, see `Attack.project`.
+    config: as for `examine`; its attacks are quick, see `Attack.at_records`.
     model: the model.
 
   Returns:
     Measures by attack, by name: `ncc_centred`, `identification` and `excess`, the same numbers as
     of `examine` up to rounding, and the accuracies of altered releases; and `identified` by attack.
   """
-  release = released(trainer, config, model) if config.altered else None
+  whole = config.altered or not all(attack.project for attack in config.attacks)
+  release = released(trainer, config, model) if whole else None
   data = model.data
   train, held = (
     splits.class_shares(data.labels, index, config.num_classes)
@@ -50,7 +51,7 @@ def measure_in_training(
       measures[attack]["identification"] = found.mean(dtype=float)
       similarity, other = (jnp.diagonal(correlate(seen, x, data)).mean() for x in (train, held))
       measures[attack]["excess"] = similarity - other
-  if release is not None:
+  if config.altered:
     logits = trainer.logits(release.params, data.inputs)
     measures["model"] = accuracies(logits, data)
   return measures, details
@@ -60,13 +61,18 @@ def _projections(
   trainer: Trainer, config: EvalConfig, model: Trained, release: Release | None
 ) -> dict[str, Projection]:
   """What each attack recovers, as the examples see it."""
-  if release is not None:
-    of = partial(project_difference, num_classes=config.num_classes, data=model.data)
+  if config.altered:
+    held, of = release, partial(project_difference, num_classes=config.num_classes, data=model.data)
   else:
     of = partial(trainer.project, data=model.data)
     earlier = model.earlier and model.earlier.params
-    release = Release(model.state.params, model.first, previous_params=earlier)
-  return {attack.name: attack.project(of, release) for attack in config.attacks}
+    held = Release(model.state.params, model.first, previous_params=earlier)
+  return {
+    attack.name: attack.project(of, held)
+    if attack.project
+    else project_images(attack(release, config.image_shape), model.data)
+    for attack in config.attacks
+  }
 
 
 def measure_group_in_training(
@@ -76,7 +82,7 @@ def measure_group_in_training(
 
   Args:
     program: the engine that trains the group.
-    config: its attacks have a projection.
+    config: its attacks are quick.
 
   Returns:
     A function of the group; what it returns has a leading axis s.

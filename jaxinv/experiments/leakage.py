@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxinv.attacks import DEFAULT as DEFAULT_ATTACKS
-from jaxinv.attacks import Attack, recover, seed_mean
+from jaxinv.attacks import Attack, recover
 from jaxinv.attacks.release import defend
 from jaxinv.data import splits
 from jaxinv.ensemble.mapping import STATE_AXES, fetch_run, over_devices, run_at, trained_axes
@@ -98,6 +98,7 @@ def released(trainer: Trainer, config: EvalConfig, model: Trained) -> Release:
     The release.
   """
   release = trainer.release(model.first, model.state, model.data, model.earlier)
+  release = release._replace(others=model.data.components)
   if not config.altered:
     return release
   stream = Stream.RELEASE_NOISE.of(model.state.key)
@@ -282,17 +283,19 @@ def class_images(
   return images[: config.num_classes], images[config.num_classes :]
 
 
-@partial(jax.jit, static_argnames="config")
-def measure_seed_mean(
+@partial(jax.jit, static_argnames=("config", "attack"))
+def measure_together(
   config: EvalConfig,
+  attack: Attack,
   mean_weights: Float[Array, "k p"],
   data: Data,
   healthy: Bool[Array, " s"],
 ) -> tuple[Float[Array, "k h w *c"], dict[str, Float[Array, ""]]]:
-  """The attack on several models' average, compared with the average of their class means.
+  """An attack on several models' average, compared with the average of their class means.
 
   Args:
     config: how images are made and compared.
+    attack: of several models.
     mean_weights: the class weights averaged over the seeds that count.
     data: examples, and a split for each seed (`train` [s, m]).
     healthy: which seeds count.
@@ -306,7 +309,7 @@ def measure_seed_mean(
   ]
   # The attack on the mean itself: averaging comes before the reshaping, and both are linear.
   release = Release(params=None, peers={"kernel": mean_weights.T[None]})
-  images = config.recover(seed_mean, release)
+  images = config.recover(attack, release)
   return images, config.compare(images, *means)
 
 

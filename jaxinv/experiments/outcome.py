@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinv.attacks import DEFAULT, Attack, seed_mean
+from jaxinv.attacks import ALL, DEFAULT, Attack, seed_mean
 from jaxinv.ensemble.compilation import use_cache
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.mapping import SHARED_DATA, run_at
@@ -28,16 +28,21 @@ from jaxinv.models.params import flatten
 from jaxinv.runs import tables
 from jaxinv.types import Data, Dataset
 
+# Attacks on the models of several seeds together; `seed_mean` is the first.
+TOGETHER = tuple(attack for attack in ALL if not attack.needs_one_model)
 # Of a record, what goes into the history; `finite` is told apart.
 CURVES = ("train_loss", "train_accuracy", "holdout_accuracy")
+
+
+_TOGETHER_NAMES = {attack.name for attack in TOGETHER}
 
 
 class ArmOutcome(NamedTuple):
   """What came of one arm, over seeds 0 .. s - 1 in order.
 
   Attributes:
-    measures: by attack, by name, one value a seed; NaN where the seed diverged. `seed_mean` has
-      one value in all.
+    measures: by attack, by name, one value a seed; NaN where the seed diverged. those on
+      several models have one value in all.
     healthy: whether a seed's losses and weights stayed finite.
     history: by name, a value for each seed and recorded step; accuracies of what was trained, or
       where the experiment glances at records of what was released.
@@ -78,7 +83,7 @@ class Outcome(NamedTuple):
     train_means: class means of the first seeds' training splits, 0..255.
     holdout_means: the same of what was held out; zeros where nothing was.
     splits: indices trained on and held out, of the same seeds.
-    attacks: those that were made, in the order asked for; `seed_mean` last.
+    attacks: those that were made, in the order asked for; those on several models last.
     metrics: those that were measured.
   """
 
@@ -87,7 +92,7 @@ class Outcome(NamedTuple):
   train_means: Float[np.ndarray, "v k h w *c"]
   holdout_means: Float[np.ndarray, "v k h w *c"]
   splits: dict[str, Int[np.ndarray, "v _"]]
-  attacks: tuple[Attack, ...] = (*DEFAULT, seed_mean)
+  attacks: tuple[Attack, ...] = (*DEFAULT, *TOGETHER)
   metrics: tuple[Metric, ...] = DEFAULT_METRICS
 
   def __repr__(self) -> str:
@@ -172,7 +177,7 @@ def assemble(experiment: Experiment, results: Sequence[GroupResult]) -> Outcome:
   lengths = chunk_lengths(settings.steps, settings.record_every)
   steps = np.cumsum([0, *lengths])
   indices = {"train": np.asarray(kept.train), "holdout": np.asarray(kept.holdout)}
-  named = (*config.attacks, seed_mean), config.metrics
+  named = (*config.attacks, *TOGETHER), config.metrics
   return Outcome(steps, arms, train_means, holdout_means, indices, *named)
 
 
@@ -214,10 +219,9 @@ def _assemble_arm(
   }
   images = {a: x.astype(np.float32) for a, x in gather_saved("images").items()}
   means = _mean_models(experiment, parts, arm, healthy, everyone)
-  if means:
-    recovered, values = means[max(means)]
-    images[seed_mean.name] = np.asarray(recovered, np.float32)[None]
-    measures[seed_mean.name] = {name: np.asarray(value)[None] for name, value in values.items()}
+  for attack, (recovered, values) in means[max(means)].items() if means else ():
+    images[attack] = np.asarray(recovered, np.float32)[None]
+    measures[attack] = {name: np.asarray(value)[None] for name, value in values.items()}
   return ArmOutcome(
     measures=measures,
     healthy=healthy,
@@ -228,17 +232,17 @@ def _assemble_arm(
     trail=trail,
     identified=by_seed("trail_details").get("identified", {}),
     details=gather("details"),
-    prefixes={count: values for count, (_, values) in means.items()},
+    prefixes={count: found[seed_mean.name][1] for count, found in means.items()},
   )
 
 
 def _mean_models(
   experiment: Experiment, parts, arm: int, healthy: Bool[np.ndarray, " s"], everyone: Data
-) -> dict[int, tuple]:
+) -> dict[int, dict[str, tuple]]:
   """Attacks the average of the models of the first seeds, for all numbers there are sums of.
 
   Returns:
-    {number of models: (images, measures)}.
+    {number of models: {attack: (images, measures)}}.
   """
   sums: dict[int, np.ndarray] = {}
   for result, _ in parts:
@@ -250,9 +254,11 @@ def _mean_models(
     last = 2**prefix if experiment.settings.prefixes else len(healthy)
     counted = healthy & (np.arange(len(healthy)) < last)
     mean_weights = jnp.asarray(total / counted.sum(), float)
-    found[int(counted.sum())] = jax.device_get(
-      leakage.measure_seed_mean(experiment.config, mean_weights, everyone, jnp.asarray(counted))
-    )
+    given = mean_weights, everyone, jnp.asarray(counted)
+    found[int(counted.sum())] = {
+      attack.name: jax.device_get(leakage.measure_together(experiment.config, attack, *given))
+      for attack in TOGETHER
+    }
   return found
 
 
@@ -267,15 +273,15 @@ def _in_words(table: dict) -> str:
 
 
 def summarize(outcome: Outcome) -> dict:
-  """Means over the seeds that did not diverge, with 95 % bootstrap intervals.
+  """Means over the seeds that did not diverge, with 95 % intervals, see `stats.mean_intervals`.
 
   Args:
     outcome: of an experiment.
 
   Returns:
-    {arm: {attack: {metric: {mean, low, high, n}}}}, and {arm: {"diverged": [seeds]}}. `seed_mean`
-    is one image from n seeds and has no interval over seeds: low and high are None, as they are
-    where a single seed counts.
+    {arm: {attack: {metric: {mean, low, high, n}}}}, and {arm: {"diverged": [seeds]}}. An
+    attack on n models together has one image, and no interval over seeds: low and high are None,
+    as they are where a single seed counts.
 
   Example:
     >>> import jaxinv
@@ -310,7 +316,7 @@ def summarize_arm(
     same = [row for row in rows if len(row[2]) == size]
     intervals = stats.mean_intervals(np.stack([values for *_, values in same]))
     for (attack, metric, _), interval in zip(same, intervals, strict=True):
-      n = int(healthy.sum()) if attack == seed_mean.name else interval.n
+      n = int(healthy.sum()) if attack in _TOGETHER_NAMES else interval.n
       table[attack][metric] = interval._replace(n=n)._asdict()
   diverged = [int(seed) for seed in np.flatnonzero(~healthy)]
   return {attack: table[attack] for attack in table if table[attack]} | {"diverged": diverged}

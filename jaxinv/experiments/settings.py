@@ -22,7 +22,7 @@ from jaxinv.training.optimizers import OPTIMIZERS, Optimizer
 from jaxinv.types import Dataset, Hyper
 
 # What stands beside the attacks in metrics.csv and summary.json.
-RESERVED = ("model", "diverged", "verdict", "seed_mean")
+RESERVED = ("model", "diverged", "verdict", "seed_mean", "denoised_seed_mean")
 ENGINES = {"primal": primal.make_trainer, "gram": gram.make_trainer}
 
 
@@ -72,7 +72,7 @@ class Settings:
     metrics: names in `metrics.ALL` and values of the caller's own.
     model: a Flax module of the caller's own, from inputs [b, p] to logits [b, k]; None for the
       dense model that `hidden`, `use_bias` and `initializer` describe.
-    at_records: whether attacks that are linear in the weights are measured at every record too.
+    at_records: whether quick attacks, see `Attack.at_records`, are made at every record too.
     prefixes: whether the models of an arm are averaged over its first 1, 2, 4, 8, ... seeds, and
       not only over all.
     halves: whether each model is trained on half of its training split only, so that every example

@@ -14,6 +14,8 @@ from jaxinv.metrics.stats import Interval
 from jaxinv.runs import files
 from jaxinv.runs.text import number
 
+# Attacks on the models of several seeds together, which have one image for all of them.
+SEVERAL = ("seed_mean", "denoised_seed_mean")
 # {arm: {attack: {metric: values [s]}}}
 Measures = Mapping[str, Mapping[str, Mapping[str, Float[np.ndarray, " _"]]]]
 
@@ -33,7 +35,7 @@ def write_metrics(out_dir: Path, arms: Measures) -> None:
   Args:
     out_dir: the run's folder.
     arms: by arm, attack and metric a value for each seed. What is not finite has no row; the seed
-      of `seed_mean` is -1.
+      of `SEVERAL` is -1.
   """
   rows = [(arm, *row) for arm, attacks in arms.items() for row in measurements(attacks)]
   write_csv(out_dir / "metrics.csv", ("arm", "seed", "attack", "metric", "value"), rows)
@@ -44,7 +46,7 @@ def measurements(
 ) -> list[tuple[int, str, str, str]]:
   """One arm's measurements that are finite, as rows: seed, attack, metric, value."""
   return [
-    (-1 if attack == "seed_mean" else seed, attack, metric, exact(value))
+    (-1 if attack in SEVERAL else seed, attack, metric, exact(value))
     for attack, measures in attacks.items()
     for metric, values in measures.items()
     for seed, value in enumerate(values)

@@ -88,6 +88,13 @@ def project_difference(
   return Projection(centred @ data.inputs.T, centred @ centred.T, bias)
 
 
+def project_images(images: Float[Array, "k h w *c"], data: Data) -> Projection:
+  """Projects images, one a class, that are no linear function of the weights; without biases."""
+  centred = images.reshape(len(images), -1)
+  centred -= centred.mean(1, keepdims=True)
+  return Projection(centred @ data.inputs.T, centred @ centred.T, jnp.zeros(len(images)))
+
+
 def correlate(
   projection: Projection, shares: Float[Array, "j n"], data: Data
 ) -> Float[Array, "k j"]:
