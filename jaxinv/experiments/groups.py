@@ -30,7 +30,8 @@ class GroupResult(NamedTuple):
     measures: by attack, by metric, [s].
     sums: by arm, by prefix, the class weights of its healthy models added up, [k, p].
     trail: measures at every record, by attack, by metric, [t, s].
-    trail_details: what is more than a number at every record: `identified` by attack [t, s, k].
+    trail_details: what is more than a number at every record: `identified` and
+      `by_person` by attack [t, s, k].
     details: what is more than a number at the end, see `leakage.Findings`; leaves [s, ...].
     images: by attack, [v, k, h, w].
     arrays: weights and what else is kept of the saved runs; leaves [v, ...].

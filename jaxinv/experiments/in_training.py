@@ -30,7 +30,8 @@ def measure_in_training(
 
   Returns:
     Measures by attack, by name: `ncc_centred`, `identification` and `excess`, the same numbers as
-    of `examine` up to rounding, and the accuracies of altered releases; and `identified` by attack.
+    of `examine` up to rounding, and the accuracies of altered releases; and `by_person`, the
+    `ncc_centred` of each person [k], and `identified` [k], by attack.
   """
   whole = config.altered or not all(attack.project for attack in config.attacks)
   release = released(trainer, config, model) if whole else None
@@ -40,10 +41,11 @@ def measure_in_training(
     for index in (data.train, data.holdout)
   )
   measures: dict[str, dict[str, Array]] = {}
-  details: dict[str, Any] = {"identified": {}} if config.holdout else {}
+  details: dict[str, Any] = {"by_person": {}} | ({"identified": {}} if config.holdout else {})
   for attack, seen in _projections(trainer, config, model, release).items():
     centred = jnp.diagonal(correlate(seen, train - train.mean(0, keepdims=True), data))
     measures[attack] = {"ncc_centred": centred.mean()}
+    details["by_person"][attack] = centred
     if config.holdout:
       scores = correlate(seen, held - held.mean(0, keepdims=True), data)
       found = images.own_is_largest(scores)

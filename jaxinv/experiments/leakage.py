@@ -14,7 +14,7 @@ from jaxinv.attacks.release import defend
 from jaxinv.data import splits
 from jaxinv.ensemble.mapping import STATE_AXES, fetch_run, over_devices, run_at, trained_axes
 from jaxinv.ensemble.program import Program
-from jaxinv.metrics.images import correlations, identified
+from jaxinv.metrics.images import correlations, identified, ncc
 from jaxinv.metrics.metric import DEFAULT as DEFAULT_METRICS
 from jaxinv.metrics.metric import Metric, Targets, measure
 from jaxinv.models.params import class_weights, output_bias, weight_movement
@@ -71,8 +71,9 @@ class Findings(NamedTuple):
     params: all parameters.
     init_params: all initial parameters.
     extras: what else its engine knows of it, by name.
-    details: measures that are more than a number: `identified` by attack [k], and where photographs
-      are looked at `logits` [n, k] and `similarity` by attack [n].
+    details: measures that are more than a number: by attack `by_person`, the centred NCC of each
+      person [k], and `identified` [k]; where photographs are looked at `logits` [n, k] and
+      `similarity` by attack [n].
   """
 
   weights: Float[Array, "k p"]
@@ -154,7 +155,8 @@ def _compare(config: EvalConfig, images: dict[str, Float[Array, "k h w *c"]], da
   photographs = data.inputs - data.inputs.mean(0, keepdims=True)
 
   def compare(recovered):
-    values, more = config.compare(recovered, train_mean, holdout_mean), {}
+    values = config.compare(recovered, train_mean, holdout_mean)
+    more = {"by_person": jax.vmap(ncc)(recovered, train_mean - train_mean.mean(0, keepdims=True))}
     if config.holdout:
       more["identified"] = identified(recovered, holdout_mean)
     if config.photographs:

@@ -52,8 +52,9 @@ class ArmOutcome(NamedTuple):
     frames: weights of the watched class at each recorded step, of the first seed.
     trail: what was measured at each recorded step: by attack, by metric, [s, t].
     identified: by attack, whether each person was identified at each recorded step, [s, t, k].
-    details: what is more than a number a seed: `logits` [s, n, k], and `similarity` by attack,
-      [s, n], see `leakage`.
+    by_person: by attack, the centred NCC of each person at each recorded step, [s, t, k].
+    details: what is more than a number a seed at the end: by attack `by_person` [s, k] and
+      `similarity` [s, n]; `logits` [s, n, k]; see `leakage`.
     prefixes: measures of the average model of the first 1, 2, 4, ... seeds, by how many of them
       did not diverge.
   """
@@ -66,6 +67,7 @@ class ArmOutcome(NamedTuple):
   frames: Float[np.ndarray, "t p"]
   trail: dict[str, dict[str, Float[np.ndarray, "s t"]]]
   identified: dict[str, Bool[np.ndarray, "s t k"]]
+  by_person: dict[str, Float[np.ndarray, "s t k"]]
   details: dict[str, Any]
   prefixes: dict[int, dict[str, float]]
 
@@ -207,6 +209,7 @@ def _assemble_arm(
     return jax.tree.map(lambda x: x.swapaxes(0, 1), gather(field, 1))
 
   healthy, trail, history = gather("finite"), by_seed("trail"), by_seed("history")
+  by_record = by_seed("trail_details")
   # Of a release that is not what was trained, the accuracies are its own.
   history = {name: history[name] for name in CURVES} | trail.get("model", {})
   ends: dict[str, dict] = {"model": {name: values[:, -1] for name, values in history.items()}}
@@ -230,7 +233,8 @@ def _assemble_arm(
     arrays=flatten(gather_saved("arrays")),
     frames=next(r.frames[str(arm)] for r, _ in parts if str(arm) in r.frames),
     trail=trail,
-    identified=by_seed("trail_details").get("identified", {}),
+    identified=by_record.get("identified", {}),
+    by_person=by_record.get("by_person", {}),
     details=gather("details"),
     prefixes={count: found[seed_mean.name][1] for count, found in means.items()},
   )

@@ -3,24 +3,30 @@
 Within a seed all arms have the same split, initial weights and batches, so the difference between
 two arms is taken seed by seed, and its interval is over seeds. Leakage is the centred NCC of what
 an attack recovers: the correlation with what sets the person's average apart from everybody's.
+
+What is chosen by looking at results (the strongest attack, the moment at which an arm has a given
+accuracy) is chosen on other seeds than those that are then measured: the best of several noisy
+values, measured where it was chosen, would be too good.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxinv.attacks.attack import ALL, Attack, init_diff, reshape
+from jaxinv.attacks.attack import ALL, Attack, reshape
 from jaxinv.experiments.outcome import ArmOutcome
-from jaxinv.metrics.metric import ncc_centred
+from jaxinv.metrics.metric import identification, ncc_centred
 from jaxinv.metrics.stats import Interval, mean_intervals, paired_difference
 
 LEAKAGE = ncc_centred.name
 NAIVE = reshape
 # Attacks on several models together, of which an arm has one image a class and not one a seed.
 _TOGETHER = {attack.name for attack in ALL if not attack.needs_one_model}
+# Seeds are divided into so many parts, each measured by what is chosen on the others.
+_FOLDS = 5
 
 
 class Row(NamedTuple):
@@ -49,25 +55,6 @@ def attacks_of(arm: ArmOutcome) -> list[str]:
 def final(arm: ArmOutcome, attack: str, metric: str = LEAKAGE) -> Float[np.ndarray, " s"]:
   """A measure at the end, NaN of seeds that diverged."""
   return np.asarray(arm.measures[attack][metric], np.float64)
-
-
-def first_reaching(arm: ArmOutcome, target: float) -> int | None:
-  """The first record at which an arm's held-out accuracy is `target` or more; None for never.
-
-  The accuracy is the mean over the seeds that did not diverge: a single seed's, on few photographs,
-  would often get there by luck.
-  """
-  if not arm.healthy.any():
-    return None
-  reached = arm.history["holdout_accuracy"][arm.healthy].mean(0) >= target
-  return int(reached.argmax()) if reached.any() else None
-
-
-def at_record(
-  arm: ArmOutcome, attack: str, record: int, metric: str = LEAKAGE
-) -> Float[np.ndarray, " s"]:
-  """A measure at a record, NaN of seeds that diverged."""
-  return np.where(arm.healthy, np.asarray(arm.trail[attack][metric][:, record], float), np.nan)
 
 
 def default_target(baseline: ArmOutcome) -> float:
@@ -108,6 +95,178 @@ def strongest_by_knowledge(arm: ArmOutcome, attacks: Sequence[Attack]) -> dict[s
   return {held: attack for held, attack in best.items() if attack}
 
 
+class Leakage(NamedTuple):
+  """What the models of an arm leak under every attack on single models, at one moment.
+
+  Attributes:
+    values: by attack, the centred NCC, a value a seed; NaN of seeds that diverged.
+    people: by attack, the same of each person, [s, k].
+    identified: by attack, the share of people identified, a value a seed.
+    accuracy: held-out accuracy, a value a seed.
+    attack: the strongest attack, in the mean over all seeds; None where no seed has a value.
+    chosen: for each seed the attack that is strongest on the other seeds.
+  """
+
+  values: dict[str, Float[np.ndarray, " s"]]
+  people: dict[str, Float[np.ndarray, "s k"]]
+  identified: dict[str, Float[np.ndarray, " s"]]
+  accuracy: Float[np.ndarray, " s"]
+  attack: str | None
+  chosen: list[str | None]
+
+  def strongest(self) -> Float[np.ndarray, " s"]:
+    """The leakage of each seed under the attack chosen on the others."""
+    return np.array(
+      [self.values[a][i] if a else np.nan for i, a in enumerate(self.chosen)], np.float64
+    )
+
+  def of_people(self) -> Float[np.ndarray, "s k"] | None:
+    """The same of each person; None where it was not measured."""
+    if any(a not in self.people for a in self.chosen):
+      return None
+    return np.stack([self.people[a][i] for i, a in enumerate(self.chosen)])
+
+
+def _folds(arm: ArmOutcome) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Masks of seeds: each part, and the healthy ones of the others, or all where there are none."""
+  seeds = np.arange(len(arm.healthy))
+  parts = [seeds % min(_FOLDS, len(seeds)) == i for i in range(min(_FOLDS, len(seeds)))]
+  others = [arm.healthy & ~part for part in parts]
+  return [(p, o if o.any() else arm.healthy) for p, o in zip(parts, others, strict=True)]
+
+
+def _leakage(arm: ArmOutcome, names: Sequence[str], measured: Callable) -> Leakage:
+  """The leakage at one moment.
+
+  Args:
+    arm: what came of it.
+    names: of the attacks that are measured then.
+    measured: (tree, attack, metric or None) -> the values at the moment, of whose first axis it is.
+  """
+
+  def healthy(values):
+    values = np.asarray(values, np.float64)
+    return np.where(arm.healthy.reshape(-1, *(1,) * (values.ndim - 1)), values, np.nan)
+
+  values = {name: healthy(measured("measures", name, LEAKAGE)) for name in names}
+  people = {name: measured("by_person", name, None) for name in names}
+  shares = {name: measured("measures", name, identification.name) for name in names}
+  chosen: list[str | None] = [None] * len(arm.healthy)
+  for part, others in _folds(arm):
+    best = strongest({name: v[others] for name, v in values.items()})
+    for i in np.flatnonzero(part):
+      chosen[i] = best
+  return Leakage(
+    values,
+    {name: healthy(v) for name, v in people.items() if v is not None},
+    {name: healthy(v) for name, v in shares.items() if v is not None},
+    healthy(measured("model", "", "holdout_accuracy")),
+    strongest(values),
+    chosen,
+  )
+
+
+def leakage_at_end(arm: ArmOutcome) -> Leakage:
+  """The leakage at the end of training, under every attack."""
+
+  def measured(kind, attack, metric):
+    if kind == "by_person":
+      return arm.details.get(kind, {}).get(attack)
+    return arm.measures["model" if kind == "model" else attack].get(metric)
+
+  return _leakage(arm, attacks_of(arm), measured)
+
+
+def leakage_at(arm: ArmOutcome, target: float) -> Leakage | None:
+  """The leakage where an arm first has a held-out accuracy, between records where need be.
+
+  When that is, is told by the other seeds' mean accuracy, see `moment`; so a seed is not measured
+  where its own accuracy happens to be high. Under the attacks that are made at every record.
+
+  Args:
+    arm: what came of it.
+    target: the accuracy.
+
+  Returns:
+    The leakage; None where the arm never has that accuracy.
+  """
+  moments = moments_of(arm, target)
+  if moments is None:
+    return None
+  low = np.floor(moments).astype(int)
+  high, share = np.ceil(moments).astype(int), moments - low
+
+  def at(curves):
+    curves = np.asarray(curves, np.float64)
+    seeds, weight = np.arange(len(curves)), share.reshape(-1, *(1,) * (curves.ndim - 2))
+    return (1 - weight) * curves[seeds, low] + weight * curves[seeds, high]
+
+  def measured(kind, attack, metric):
+    if kind == "model":
+      return at(arm.history[metric])
+    tree = arm.by_person.get(attack) if kind == "by_person" else arm.trail[attack].get(metric)
+    return None if tree is None else at(tree)
+
+  names = [name for name in attacks_of(arm) if LEAKAGE in arm.trail.get(name, {})]
+  return _leakage(arm, names, measured)
+
+
+def moments_of(arm: ArmOutcome, target: float) -> Float[np.ndarray, " s"] | None:
+  """For each seed the moment at which the other seeds have an accuracy, in records; None: never."""
+  accuracy = arm.history["holdout_accuracy"]
+  whole = moment(accuracy[arm.healthy].mean(0), target) if arm.healthy.any() else None
+  if whole is None:
+    return None
+  moments = np.zeros(len(arm.healthy))
+  for part, others in _folds(arm):
+    there = moment(accuracy[others].mean(0), target)
+    moments[part] = whole if there is None else there
+  return moments
+
+
+def moment(accuracy: Float[np.ndarray, " t"], target: float) -> float | None:
+  """When a curve of accuracies first reaches a target, in records, between them where need be.
+
+  The curve is smoothed by the rising curve nearest to it (isotonic regression), so that no single
+  record decides.
+
+  Returns:
+    The moment; None for never.
+
+  Example:
+    >>> moment(np.array([0.0, 0.6, 0.5, 0.65, 0.85]), 0.75)
+    3.5
+  """
+  from scipy.optimize import isotonic_regression
+
+  rising = isotonic_regression(np.asarray(accuracy, np.float64)).x
+  reached = rising >= target
+  if not reached.any():
+    return None
+  after = int(reached.argmax())
+  if after == 0:
+    return 0.0
+  return after - 1 + float((target - rising[after - 1]) / (rising[after] - rising[after - 1]))
+
+
+def matched(arm: ArmOutcome, baseline: ArmOutcome, target: float) -> tuple[Leakage, Leakage] | None:
+  """The leakage of an arm and of its baseline where each first has the target accuracy.
+
+  Args:
+    arm: what came of the arm.
+    baseline: what came of the baseline.
+    target: a held-out accuracy.
+
+  Returns:
+    Both; None where either never gets there, or had it before training: what untrained models have
+    already is no use that trained ones could be compared at.
+  """
+  moments = moments_of(arm, target), moments_of(baseline, target)
+  if any(m is None or not m.any() for m in moments):
+    return None
+  return leakage_at(arm, target), leakage_at(baseline, target)
+
+
 def compare(name: str, arm: ArmOutcome, baseline: ArmOutcome, target: float) -> list[Row]:
   """All differences of an arm from the baseline.
 
@@ -126,55 +285,20 @@ def compare(name: str, arm: ArmOutcome, baseline: ArmOutcome, target: float) -> 
     for metric in arm.measures[attack]:
       pair = (final(a, attack, metric) for a in (arm, baseline))
       rows.append(Row(name, "end", attack, metric, paired_difference(*pair)))
-  records = matched_records(arm, baseline, target)
-  matched = [] if records is None else leakages(arm, baseline, records)
-  for attack in matched[0] if matched else ():
-    pair = (values[attack] for values in matched)
-    rows.append(Row(name, "matched", attack, LEAKAGE, paired_difference(*pair)))
-  for when, values in (("end", leakages(arm, baseline)), ("matched", matched)):
-    best = [strongest(v) for v in values]
-    if values and all(best):
-      pair = (v[b] for v, b in zip(values, best, strict=True))
-      rows.append(Row(name, when, "strongest", LEAKAGE, paired_difference(*pair)))
+  both = matched(arm, baseline, target)
+  if both:
+    mine, theirs = both
+    for attack in mine.values:
+      pair = mine.values[attack], theirs.values[attack]
+      rows.append(Row(name, "matched", attack, LEAKAGE, paired_difference(*pair)))
+    pair = mine.accuracy, theirs.accuracy
+    rows.append(Row(name, "matched", "model", "holdout_accuracy", paired_difference(*pair)))
+  ends = leakage_at_end(arm), leakage_at_end(baseline)
+  for when, pair in (("end", ends), ("matched", both)):
+    if pair and all(x.attack for x in pair):
+      difference = paired_difference(*(x.strongest() for x in pair))
+      rows.append(Row(name, when, "strongest", LEAKAGE, difference))
   return rows
-
-
-def matched_records(arm: ArmOutcome, baseline: ArmOutcome, target: float) -> tuple[int, int] | None:
-  """The records at which an arm and its baseline first have the target accuracy.
-
-  Args:
-    arm: what came of the arm.
-    baseline: what came of the baseline.
-    target: a held-out accuracy.
-
-  Returns:
-    The two records; None where either never gets there, or had it before training: what untrained
-    models have already is no use that trained ones could be compared at.
-  """
-  records = first_reaching(arm, target), first_reaching(baseline, target)
-  return None if None in records or 0 in records else records
-
-
-def leakages(
-  arm: ArmOutcome, baseline: ArmOutcome, records: tuple[int, int] | None = None
-) -> list[dict[str, Float[np.ndarray, " s"]]]:
-  """The leakage of an arm and of its baseline under every attack on single models.
-
-  Args:
-    arm: what came of the arm.
-    baseline: what came of the baseline.
-    records: at which record of each; None for the end.
-
-  Returns:
-    The arm's by attack, and the baseline's. At a record there are only the attacks that are
-    measured at every record.
-  """
-  if records is None:
-    return [{name: final(x, name) for name in attacks_of(x)} for x in (arm, baseline)]
-  return [
-    {name: at_record(x, name, record) for name in attacks_of(x) if LEAKAGE in x.trail.get(name, {})}
-    for x, record in zip((arm, baseline), records, strict=True)
-  ]
 
 
 class Identified(NamedTuple):
@@ -228,48 +352,3 @@ def identified_from(
 def intervals(values: Mapping[str, Float[np.ndarray, " s"]]) -> dict[str, Interval]:
   """The interval of each mean over the seeds that have a value."""
   return {name: mean_intervals(v[np.isfinite(v)][None])[0] for name, v in values.items()}
-
-
-class Averages(NamedTuple):
-  """What the average of several models shows.
-
-  Attributes:
-    counts: numbers of models.
-    measured: leakage of the average of so many.
-    law: what it would be if only the initial weights averaged out; None where there is no law.
-  """
-
-  counts: Int[np.ndarray, " c"]
-  measured: Float[np.ndarray, " c"]
-  law: Float[np.ndarray, " c"] | None
-
-
-def averaging_law(
-  counts: Int[np.ndarray, " c"], one: float, ceiling: float
-) -> Float[np.ndarray, " c"]:
-  """Leakage of an average of models, if what they learned stays and independent noise averages out.
-
-  What one model shows is c_1 = c s / sqrt(s^2 + v), with c its ceiling, s the norm of what was
-  learned and v the variance of the noise on it; of n models the variance is v / n. So
-  c_n = c / sqrt(1 + (c^2 / c_1^2 - 1) / n).
-
-  Args:
-    counts: numbers of models, n.
-    one: leakage of a single model, above 0.
-    ceiling: leakage of what was learned without noise.
-
-  Returns:
-    The leakage at each count.
-  """
-  return ceiling / np.sqrt(1 + ((ceiling / one) ** 2 - 1) / counts)
-
-
-def averages(arm: ArmOutcome) -> Averages | None:
-  """An arm's averages, and their law: one model's leakage, and that of W - W0 as the ceiling."""
-  if not arm.prefixes:
-    return None
-  counts = np.array(sorted(arm.prefixes))
-  measured = np.array([float(arm.prefixes[n][LEAKAGE]) for n in counts])
-  one, ceiling = (float(np.nanmean(final(arm, attack))) for attack in (NAIVE.name, init_diff.name))
-  law = averaging_law(counts, one, ceiling) if 0 < one <= ceiling else None
-  return Averages(counts, measured, law)

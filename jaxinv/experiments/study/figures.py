@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 
 from jaxinv.attacks.attack import Attack, init_diff
 from jaxinv.experiments.outcome import ArmOutcome, Outcome
-from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE, Averages
-from jaxinv.experiments.study.page_data import PHASE_MEASURES, Phase
+from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
+from jaxinv.experiments.study.page_data import PHASE_MEASURES, Averages, Phase
 from jaxinv.experiments.study.verdict import Label, Verdict
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import (

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from jaxinv.attacks.attack import Attack
-from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison, controls, figures, people, photographs
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.page_data import (
@@ -130,7 +129,10 @@ def _verdicts(data: PageData, folder: Path) -> dict[str, Any]:
     "tally": tally(verdicts),
     "counts": [(label, str(len(names))) for label, names in tally(verdicts).items()],
     "texts": [(name, verdict.label, verdict.text) for name, verdict in verdicts.items()],
-    "head": ["verdict", "accuracy", "naive", "strongest", "difference", *extra],
+    "head": [
+      *("verdict", "accuracy", "compared at", "naive", "strongest", "identified", "difference"),
+      *("over people too", "other margins", *extra),
+    ],
     "rows": [(*row, epsilon(data, row[0])) for row in rows] if extra else rows,
   }
 
@@ -139,41 +141,29 @@ def _verdict_row(data: PageData, name: str) -> tuple[str, ...]:
   arm, verdict = data.result.outcome.arms[name], data.result.verdicts.get(name)
   accuracy = mean_of(data, name, "model", "holdout_accuracy")
   baseline = data.result.outcome.arms[data.spec.baseline]
-  records = comparison.matched_records(arm, baseline, data.result.target)
-  levels = levels_of(arm, records and records[0])
-  best = comparison.strongest({k: np.array([v]) for k, v in levels.items()})
+  both = comparison.matched(arm, baseline, data.result.target)
+  leakage = both[0] if both else comparison.leakage_at_end(arm)
   row = (name, verdict.label if verdict else "baseline", accuracy)
-  if best is None:
-    return (*row, "", "", "")
+  if leakage.attack is None:
+    return (*row, *[""] * 7)
+  naive, best = (np.nanmean(leakage.values[a]) for a in (NAIVE.name, leakage.attack))
+  shares = [np.nanmean(v) for v in leakage.identified.values() if np.isfinite(v).any()]
   return (
     *row,
-    number(levels.get(NAIVE.name)),
-    f"{number(levels[best])} {best}",
+    number(np.nanmean(leakage.accuracy)),
+    number(naive),
+    f"{number(best)} {leakage.attack}",
+    f"{max(shares):.0%}" if shares else "",
     interval(verdict.strongest, sign="+") if verdict else "",
+    interval(verdict.people, sign="+") if verdict and verdict.people else "",
+    _by_margin(verdict) if verdict else "",
   )
 
 
-def levels_of(arm: ArmOutcome, record: int | None) -> dict[str, float]:
-  """By attack, an arm's mean leakage.
-
-  Args:
-    arm: what came of it.
-    record: at which record to look; None for the end.
-
-  Returns:
-    The means; only of attacks that have a value.
-  """
-  levels = {}
-  for attack in comparison.attacks_of(arm):
-    if record is None:
-      values = comparison.final(arm, attack)
-    elif LEAKAGE in arm.trail.get(attack, {}):
-      values = comparison.at_record(arm, attack, record)
-    else:
-      continue
-    if np.isfinite(values).any():
-      levels[attack] = float(np.nanmean(values))
-  return levels
+def _by_margin(verdict: Verdict) -> str:
+  """The labels for other margins, where they differ from the one given."""
+  others = {m: label for m, label in verdict.margins.items() if label != verdict.label}
+  return "; ".join(f"{m}: {label}" for m, label in others.items())
 
 
 def _privacy(data: PageData) -> dict[str, Any] | None:
@@ -238,4 +228,6 @@ def _number_rows(data: PageData) -> list[tuple[str, ...]]:
 def _explained(attack: Attack) -> str:
   """An attack's line in "how to read"."""
   line = attack.how or attack.label
-  return line if attack.project or not attack.needs_one_model else f"{line}; made at the end only"
+  return (
+    line if attack.at_records or not attack.needs_one_model else f"{line}; made at the end only"
+  )

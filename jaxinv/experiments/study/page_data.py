@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxinv.attacks.attack import init_diff
 from jaxinv.experiments.outcome import ArmOutcome
@@ -193,3 +193,50 @@ def _phase_values(cells: Sequence[Cell], ticks: tuple[list[float], ...], summary
       ends = [found[k] for k in ("mean", "low", "high")] if found else [None]
       values[name][(slice(None), *point)] = [math.nan if x is None else x for x in ends]
   return values
+
+
+class Averages(NamedTuple):
+  """What the average of several models shows.
+
+  Attributes:
+    counts: numbers of models.
+    measured: leakage of the average of so many.
+    law: what it would be if only the initial weights averaged out; None where there is no law.
+  """
+
+  counts: Int[np.ndarray, " c"]
+  measured: Float[np.ndarray, " c"]
+  law: Float[np.ndarray, " c"] | None
+
+
+def averaging_law(
+  counts: Int[np.ndarray, " c"], one: float, ceiling: float
+) -> Float[np.ndarray, " c"]:
+  """Leakage of an average of models, if what they learned stays and independent noise averages out.
+
+  What one model shows is c_1 = c s / sqrt(s^2 + v), with c its ceiling, s the norm of what was
+  learned and v the variance of the noise on it; of n models the variance is v / n. So
+  c_n = c / sqrt(1 + (c^2 / c_1^2 - 1) / n).
+
+  Args:
+    counts: numbers of models, n.
+    one: leakage of a single model, above 0.
+    ceiling: leakage of what was learned without noise.
+
+  Returns:
+    The leakage at each count.
+  """
+  return ceiling / np.sqrt(1 + ((ceiling / one) ** 2 - 1) / counts)
+
+
+def averages_of(arm: ArmOutcome) -> Averages | None:
+  """An arm's averages, and their law: one model's leakage, and that of W - W0 as the ceiling."""
+  if not arm.prefixes:
+    return None
+  counts = np.array(sorted(arm.prefixes))
+  measured = np.array([float(arm.prefixes[n][LEAKAGE]) for n in counts])
+  one, ceiling = (
+    float(np.nanmean(comparison.final(arm, attack))) for attack in (NAIVE.name, init_diff.name)
+  )
+  law = averaging_law(counts, one, ceiling) if 0 < one <= ceiling else None
+  return Averages(counts, measured, law)

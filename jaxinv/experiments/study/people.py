@@ -18,6 +18,7 @@ from jaxinv.experiments.study.page_data import (
   PHASE_MEASURES,
   PageData,
   arms_shown,
+  averages_of,
   baseline_cell,
   cell_of,
   mean_of,
@@ -152,7 +153,7 @@ def _early(data: PageData, arms: Mapping[str, ArmOutcome]) -> dict[str, Any]:
 def _several(data: PageData, folder: Path) -> dict[str, Any] | None:
   """What averages of several models show, and where the law holds; None without averages."""
   names, margin = shown_cells(data), data.spec.margin
-  averages = {name: comparison.averages(arm) for name, arm in arms_shown(data).items()}
+  averages = {name: averages_of(arm) for name, arm in arms_shown(data).items()}
   averages = {name: one for name, one in averages.items() if one and len(one.counts) > 1}
   if not averages:
     return None

@@ -165,7 +165,7 @@ def make_experiments(spec: StudySpec, dataset: Dataset) -> Experiments:
     save_seeds=1,
     record_every=settings.steps or 1,
     # Single photographs are looked for in one release, by attacks that cost no steps of their own.
-    attacks=tuple(a for a in attacks if a.project and "previous_params" not in a.needs),
+    attacks=tuple(a for a in attacks if a.at_records and "previous_params" not in a.needs),
     halves=True,
     photographs=True,
   )
@@ -199,7 +199,7 @@ def attacks_on_one(spec: StudySpec) -> tuple[Attack, ...]:
   known = (*own, *(attack.name for attack in own))
   attacks = resolve((*own, *(attack for attack in spec.attacks if attack not in known)))
   chosen = (attack for attack in attacks if linear or not attack.linear_only)
-  return tuple(sorted(chosen, key=lambda attack: (attack.project is None, len(attack.needs))))
+  return tuple(sorted(chosen, key=lambda attack: (not attack.at_records, len(attack.needs))))
 
 
 def attackers(spec: StudySpec) -> dict[str, Attack]:
@@ -288,9 +288,7 @@ def run_study(
     rows=[
       r for name, arm in others.items() for r in comparison.compare(name, arm, baseline, target)
     ],
-    verdicts={
-      name: verdict.judge(arm, baseline, target, spec.margin) for name, arm in others.items()
-    },
+    verdicts=verdict.judge_all(others, baseline, target, spec.margin),
     identified={name: _identified(arm, outcome.steps) for name, arm in outcome.arms.items()},
     epsilons=epsilons(spec, experiments.cells.dataset),
   )
