@@ -4,9 +4,8 @@ Within a seed all arms have the same split, initial weights and batches, so the 
 two arms is taken seed by seed, and its interval is over seeds. Leakage is the centred NCC of what
 an attack recovers: the correlation with what sets the person's average apart from everybody's.
 
-What is chosen by looking at results (the strongest attack, the moment at which an arm has a given
-accuracy) is chosen on other seeds than those that are then measured: the best of several noisy
-values, measured where it was chosen, would be too good.
+The moment at which an arm has a given accuracy is chosen on other seeds than those that are then
+measured: a seed that happens to be accurate early is not measured early.
 """
 
 import math
@@ -25,7 +24,7 @@ LEAKAGE = ncc_centred.name
 NAIVE = reshape
 # Attacks on several models together, of which an arm has one image a class and not one a seed.
 _TOGETHER = {attack.name for attack in ALL if not attack.needs_one_model}
-# Seeds are divided into so many parts, each measured by what is chosen on the others.
+# Seeds are divided into so many parts, each measured at the moment that is chosen on the others.
 _FOLDS = 5
 
 
@@ -103,8 +102,7 @@ class Leakage(NamedTuple):
     people: by attack, the same of each person, [s, k].
     identified: by attack, the share of people identified, a value a seed.
     accuracy: held-out accuracy, a value a seed.
-    attack: the strongest attack, in the mean over all seeds; None where no seed has a value.
-    chosen: for each seed the attack that is strongest on the other seeds.
+    attack: the strongest, see `strongest`; None where no seed has a value.
   """
 
   values: dict[str, Float[np.ndarray, " s"]]
@@ -112,19 +110,6 @@ class Leakage(NamedTuple):
   identified: dict[str, Float[np.ndarray, " s"]]
   accuracy: Float[np.ndarray, " s"]
   attack: str | None
-  chosen: list[str | None]
-
-  def strongest(self) -> Float[np.ndarray, " s"]:
-    """The leakage of each seed under the attack chosen on the others."""
-    return np.array(
-      [self.values[a][i] if a else np.nan for i, a in enumerate(self.chosen)], np.float64
-    )
-
-  def of_people(self) -> Float[np.ndarray, "s k"] | None:
-    """The same of each person; None where it was not measured."""
-    if any(a not in self.people for a in self.chosen):
-      return None
-    return np.stack([self.people[a][i] for i, a in enumerate(self.chosen)])
 
 
 def _folds(arm: ArmOutcome) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -151,18 +136,12 @@ def _leakage(arm: ArmOutcome, names: Sequence[str], measured: Callable) -> Leaka
   values = {name: healthy(measured("measures", name, LEAKAGE)) for name in names}
   people = {name: measured("by_person", name, None) for name in names}
   shares = {name: measured("measures", name, identification.name) for name in names}
-  chosen: list[str | None] = [None] * len(arm.healthy)
-  for part, others in _folds(arm):
-    best = strongest({name: v[others] for name, v in values.items()})
-    for i in np.flatnonzero(part):
-      chosen[i] = best
   return Leakage(
     values,
     {name: healthy(v) for name, v in people.items() if v is not None},
     {name: healthy(v) for name, v in shares.items() if v is not None},
     healthy(measured("model", "", "holdout_accuracy")),
     strongest(values),
-    chosen,
   )
 
 
@@ -296,7 +275,7 @@ def compare(name: str, arm: ArmOutcome, baseline: ArmOutcome, target: float) -> 
   ends = leakage_at_end(arm), leakage_at_end(baseline)
   for when, pair in (("end", ends), ("matched", both)):
     if pair and all(x.attack for x in pair):
-      difference = paired_difference(*(x.strongest() for x in pair))
+      difference = paired_difference(*(x.values[x.attack] for x in pair))
       rows.append(Row(name, when, "strongest", LEAKAGE, difference))
   return rows
 

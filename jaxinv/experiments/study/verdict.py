@@ -122,7 +122,8 @@ class Compared(NamedTuple):
 
   def strongest(self) -> Float[np.ndarray, " s"]:
     """The difference under each side's strongest attacker, of the seeds that have one."""
-    return _finite(self.mine.strongest() - self.theirs.strongest())
+    both = self.mine, self.theirs
+    return _finite(np.subtract(*(x.values[x.attack] for x in both)))
 
   def naive(self) -> Float[np.ndarray, " s"]:
     """The difference under the naive attacker, likewise."""
@@ -130,8 +131,8 @@ class Compared(NamedTuple):
 
   def people(self) -> Interval | None:
     """The difference under the strongest attackers, over seeds and people."""
-    both = self.mine.of_people(), self.theirs.of_people()
-    return None if any(x is None for x in both) else two_way_interval(both[0] - both[1])
+    both = [x.people.get(x.attack) for x in (self.mine, self.theirs)]
+    return None if any(x is None for x in both) else two_way_interval(np.subtract(*both))
 
 
 def _finite(values: Float[np.ndarray, " s"]) -> Float[np.ndarray, " _"]:
@@ -275,7 +276,7 @@ def _verdict(
   margins: dict[str, Label],
 ) -> Verdict:
   """All numbers of a verdict, and its text."""
-  mine, theirs = pair.mine.strongest(), pair.theirs.strongest()
+  mine, theirs = (x.values[x.attack] for x in (pair.mine, pair.theirs))
   both = np.isfinite(mine) & np.isfinite(theirs)
   strongest = paired_difference(mine, theirs)
   result = Verdict(
