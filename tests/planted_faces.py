@@ -50,6 +50,7 @@ def arm_outcome(shape, shown: float) -> ArmOutcome:
     frames=rng.normal(size=(STEPS, num_pixels)).astype(np.float32),
     trail={},
     identified={},
+    by_person={},
     details={},
     prefixes={},
   )

@@ -214,7 +214,10 @@ def detectable_effect(
   if freedom < 1:
     return None
   quantile = special.stdtrit(freedom, 1 - level / 2)
-  errors = optimize.brentq(lambda d: 1 - special.nctdtr(freedom, d, quantile) - power, 0, 100)
+  # Where the effect is far beyond what is sought, the function is not a number.
+  errors = optimize.brentq(
+    lambda d: 1 - power - np.nan_to_num(special.nctdtr(freedom, d, quantile)), 0, 100
+  )
   return float(errors * values.std(ddof=1) / math.sqrt(len(values)))
 
 

@@ -374,7 +374,8 @@ def _limits(verdict: Verdict, margin: float) -> str:
     needed = math.ceil(((_Z_TEST + _Z_POWER) * spread / margin) ** 2) if margin else math.inf
     text = f" {n} seeds could have shown a difference of {verdict.detectable:.3f} (power 80 %)"
     return text + (f"; for one of {margin:g} about {needed} are needed." if needed > n else ".")
-  if verdict.strongest.low is not None and abs(verdict.strongest.mean) < margin:
+  _, low, high, _ = verdict.strongest
+  if low is not None and (low > 0 or high < 0) and abs(verdict.strongest.mean) < margin:
     return f" Differences below {margin:g} are counted as too small to matter."
   return ""
 

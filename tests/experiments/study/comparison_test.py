@@ -5,13 +5,13 @@ import pytest
 from planted_arms import (
   CASES,
   CLIMB,
+  PEOPLE,
   SEEDS,
   SHARED,
   SWAY,
   TARGET,
   make_arm,
   make_pair,
-  noise,
   slow_baseline,
 )
 
@@ -19,8 +19,8 @@ from jaxinv.attacks.attack import ALL
 from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import (
   compare,
-  first_reaching,
   identified_from,
+  moment,
   strongest,
 )
 from jaxinv.experiments.study.verdict import Label
@@ -36,14 +36,18 @@ def test_where_only_the_baseline_never_reaches_the_target_the_rows_are_of_the_en
 def test_rows_hold_every_measure_at_the_end_and_leakage_at_the_target():
   arm, baseline = make_pair(-0.3, 0.1, climb=CLIMB - 0.05)
   rows = compare("a", arm, baseline, TARGET)
+  # The arm has the target's accuracy a quarter of the way from the third record to the fourth.
+  later = SWAY[3] / 4
   found = {(row.when, row.attack, row.metric): row.difference.mean for row in rows}
   assert len(found) == len(rows) and {row.arm for row in rows} == {"a"}
   expected = {("end", "model", "holdout_accuracy"): -0.05}
+  expected["matched", "model", "holdout_accuracy"] = 0.0
   for attack, difference in (("reshape", -0.3), ("init_diff", 0.1), ("strongest", 0.1)):
-    expected |= {(when, attack, "ncc_centred"): difference for when in ("end", "matched")}
+    expected["end", attack, "ncc_centred"] = difference
+    expected["matched", attack, "ncc_centred"] = difference + later
     if attack != "strongest":
       expected["end", attack, "ssim"] = difference / 2
-  assert found == pytest.approx(expected)
+  assert found == pytest.approx(expected, abs=1e-9)
   nobody = compare("a", arm, baseline, 0.99)
   assert [row for row in rows if row.when == "end"] == nobody
 
@@ -51,35 +55,54 @@ def test_rows_hold_every_measure_at_the_end_and_leakage_at_the_target():
 # What is looked up.
 
 
-def test_the_first_record_that_reaches_the_target_is_found_by_the_mean_of_the_seeds():
-  """Those that diverged are no part of it, whatever they say."""
-  climb = CLIMB + noise(8, 0.3)[:, None]
-  for target, record in (
-    (0.0, 0),
-    (0.2 - 1e-9, 0),
-    (0.3, 1),
-    (0.5 - 1e-9, 1),
-    (0.6, 2),
-    (0.95, None),
-  ):
-    assert first_reaching(make_arm({"reshape": SHARED}, climb), target) == record
-  dip = np.array([0.2, 0.7, 0.5, 0.7])
-  assert first_reaching(make_arm({"reshape": SHARED}, dip), TARGET) == 1
+@pytest.mark.parametrize(
+  ("target", "when"), [(0.0, 0.0), (0.2, 0.0), (0.35, 0.5), (0.5, 1.0), (0.6, 1.5), (0.95, None)]
+)
+def test_a_target_is_reached_between_records(target, when):
+  assert moment(CLIMB, target) == (when if when is None else pytest.approx(when))
+
+
+def test_no_single_record_decides_when_a_target_is_reached():
+  """One that is high by luck is averaged with those that follow and are lower."""
+  assert moment(np.array([0.2, 0.7, 0.5, 0.6, 0.9]), 0.7) == pytest.approx(3 + 1 / 3)
+  assert moment(np.array([0.0, 0.9, 0.9]), 0.45) == pytest.approx(0.5)
+
+
+def test_a_seed_is_measured_when_the_others_have_the_accuracy():
+  """A seed that is accurate early does not choose its own moment, nor one that diverged any."""
+  climb = np.repeat(CLIMB[None], SEEDS, 0)
+  climb[0] = 0.9
+  moments = comparison.moments_of(make_arm({"reshape": SHARED}, climb), TARGET)
+  whole = moment(climb.mean(0), TARGET)
+  assert moments[0] == moments[5] == pytest.approx(2.0)  # In one part, which leaves seed 0 out.
+  assert (np.delete(moments, [0, 5, 10]) < whole).all() and whole < 2
   most = np.arange(SEEDS) != 5
   for wrong in (np.nan, 100.0):
     climb = np.where(most[:, None], CLIMB, wrong)
-    assert first_reaching(make_arm({"reshape": SHARED}, climb, most), TARGET) == 2
-  assert first_reaching(CASES[Label.NOT_TRAINED][0], 0.0) is None
+    moments = comparison.moments_of(make_arm({"reshape": SHARED}, climb, most), TARGET)
+    np.testing.assert_allclose(moments, 2.0)
+  assert comparison.moments_of(CASES[Label.NOT_TRAINED][0], 0.0) is None
 
 
-def test_a_measure_is_taken_at_its_record_and_of_seeds_that_came_through():
-  arm = make_arm({"reshape": SHARED}, healthy=np.arange(SEEDS) != 4)
-  arm.trail["reshape"]["excess"] = arm.trail["reshape"]["ncc_centred"] * 2
-  for record in range(4):
-    expected = np.where(arm.healthy, SHARED + SWAY[record], np.nan)
-    np.testing.assert_allclose(comparison.at_record(arm, "reshape", record), expected)
-    found = comparison.at_record(arm, "reshape", record, "excess")
-    np.testing.assert_allclose(found, 2 * expected)
+@pytest.mark.parametrize(
+  ("target", "sway"), [(0.5, SWAY[1]), (0.7, SWAY[2]), (0.8, (SWAY[2] + SWAY[3]) / 2)]
+)
+def test_leakage_is_taken_at_its_moment_and_of_seeds_that_came_through(target, sway):
+  healthy = np.arange(SEEDS) != 4
+  found = comparison.leakage_at(make_arm({"reshape": SHARED}, healthy=healthy), target)
+  expected = np.where(healthy, SHARED + sway, np.nan)
+  np.testing.assert_allclose(found.values["reshape"], expected)
+  np.testing.assert_allclose(found.people["reshape"], expected[:, None] + PEOPLE)
+  np.testing.assert_allclose(found.accuracy, np.where(healthy, target, np.nan))
+  assert found.attack == "reshape"
+
+
+def test_at_the_end_all_attacks_are_compared_and_at_a_target_those_made_at_every_record():
+  arm = make_arm({"reshape": SHARED, "init_diff": SHARED + 0.2})
+  end = arm._replace(trail={"reshape": arm.trail["reshape"]})
+  assert set(comparison.leakage_at_end(end).values) == {"reshape", "init_diff"}
+  assert comparison.leakage_at_end(end).attack == "init_diff"
+  assert set(comparison.leakage_at(end, TARGET).values) == {"reshape"}
 
 
 def test_the_strongest_attack_is_that_of_the_largest_mean():
@@ -169,34 +192,3 @@ def test_nobody_is_identified_where_nobody_looked_or_no_seed_came_through():
 
 
 # Averages of several models.
-
-
-def test_the_law_is_its_closed_form_and_what_averages_of_noisy_copies_show():
-  counts = np.array([1, 2, 8, 64])
-  law = comparison.averaging_law(counts, 0.3, 0.9)
-  np.testing.assert_allclose(law, 0.9 / np.sqrt(1 + (9 - 1) / counts))
-  assert law[0] == pytest.approx(0.3) and np.all(np.diff(law) > 0)
-  assert comparison.averaging_law(np.array([10**9]), 0.3, 0.9)[0] == pytest.approx(0.9)
-  rng = np.random.default_rng(0)
-  target = rng.standard_normal(20000)
-  learned = target + 0.5 * rng.standard_normal(20000)
-  models = learned + 3 * rng.standard_normal((64, 20000))
-  seen = [np.corrcoef(target, models[:n].mean(0))[0, 1] for n in counts]
-  ceiling, one = (np.corrcoef(target, x)[0, 1] for x in (learned, models[0]))
-  np.testing.assert_allclose(seen, comparison.averaging_law(counts, one, ceiling), atol=0.02)
-
-
-def test_averages_are_the_arms_and_have_no_law_where_nothing_is_covered():
-  """The law starts at one model's mean leakage; W - W0 that leaks less than W is no ceiling."""
-  shown = {4: 0.7, 1: 0.5, 2: 0.6}
-  prefixes = {n: {"ncc_centred": np.float32(value)} for n, value in shown.items()}
-  arm = make_arm({"reshape": 0.2 + SHARED, "init_diff": 0.6 + SHARED})._replace(prefixes=prefixes)
-  averages = comparison.averages(arm)
-  assert averages.counts.tolist() == [1, 2, 4]
-  np.testing.assert_allclose(averages.measured, [0.5, 0.6, 0.7], rtol=1e-6)
-  # At the end all leakages are by so much larger.
-  law = comparison.averaging_law(averages.counts, 0.2 + SWAY[-1], 0.6 + SWAY[-1])
-  np.testing.assert_allclose(averages.law, law)
-  swapped = make_arm({"reshape": 0.6 + SHARED, "init_diff": 0.2 + SHARED})
-  assert comparison.averages(swapped._replace(prefixes=prefixes)).law is None
-  assert comparison.averages(swapped) is None

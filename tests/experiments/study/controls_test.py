@@ -62,7 +62,7 @@ def make_arm(confidence, healthy=None, **likeness):
   """An arm with these log-odds of the true class, and this likeness of what is recovered."""
   healthy = np.ones(len(confidence), bool) if healthy is None else healthy
   details = {"logits": logits_of(confidence), "similarity": likeness}
-  return ArmOutcome({}, healthy, {}, {}, {}, np.zeros((1, 1)), {}, {}, details, {})
+  return ArmOutcome({}, healthy, {}, {}, {}, np.zeros((1, 1)), {}, {}, {}, details, {})
 
 
 def leaks_of(strength, halves=HALVES, wrong=None, spread=0.0):

@@ -1,6 +1,8 @@
 """What a study's page is of: cells are called by their values, grids are read off summaries."""
 
 import numpy as np
+import pytest
+from planted_arms import SHARED, SWAY, make_arm
 from planted_studies import PLAIN, WILD, make_spec
 
 from jaxinv.experiments.settings import Settings
@@ -100,3 +102,34 @@ def test_epsilon_is_written_with_three_digits_infinite_or_not_at_all(data):
   result = data.result._replace(epsilons={"a": 3.14159, "b": np.inf})
   some = data._replace(result=result)
   assert [page_data.epsilon(some, name) for name in "abc"] == ["3.14", "infinite", ""]
+
+
+def test_the_law_is_its_closed_form_and_what_averages_of_noisy_copies_show():
+  counts = np.array([1, 2, 8, 64])
+  law = page_data.averaging_law(counts, 0.3, 0.9)
+  np.testing.assert_allclose(law, 0.9 / np.sqrt(1 + (9 - 1) / counts))
+  assert law[0] == pytest.approx(0.3) and np.all(np.diff(law) > 0)
+  assert page_data.averaging_law(np.array([10**9]), 0.3, 0.9)[0] == pytest.approx(0.9)
+  rng = np.random.default_rng(0)
+  target = rng.standard_normal(20000)
+  learned = target + 0.5 * rng.standard_normal(20000)
+  models = learned + 3 * rng.standard_normal((64, 20000))
+  seen = [np.corrcoef(target, models[:n].mean(0))[0, 1] for n in counts]
+  ceiling, one = (np.corrcoef(target, x)[0, 1] for x in (learned, models[0]))
+  np.testing.assert_allclose(seen, page_data.averaging_law(counts, one, ceiling), atol=0.02)
+
+
+def test_averages_are_the_arms_and_have_no_law_where_nothing_is_covered():
+  """The law starts at one model's mean leakage; W - W0 that leaks less than W is no ceiling."""
+  shown = {4: 0.7, 1: 0.5, 2: 0.6}
+  prefixes = {n: {"ncc_centred": np.float32(value)} for n, value in shown.items()}
+  arm = make_arm({"reshape": 0.2 + SHARED, "init_diff": 0.6 + SHARED})._replace(prefixes=prefixes)
+  averages = page_data.averages_of(arm)
+  assert averages.counts.tolist() == [1, 2, 4]
+  np.testing.assert_allclose(averages.measured, [0.5, 0.6, 0.7], rtol=1e-6)
+  # At the end all leakages are by so much larger.
+  law = page_data.averaging_law(averages.counts, 0.2 + SWAY[-1], 0.6 + SWAY[-1])
+  np.testing.assert_allclose(averages.law, law)
+  swapped = make_arm({"reshape": 0.6 + SHARED, "init_diff": 0.2 + SHARED})
+  assert page_data.averages_of(swapped._replace(prefixes=prefixes)).law is None
+  assert page_data.averages_of(swapped) is None

@@ -18,12 +18,12 @@ from planted_arms import (
   noise,
   slow_baseline,
 )
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from jaxinv.experiments.study import verdict
-from jaxinv.experiments.study.comparison import compare
-from jaxinv.experiments.study.verdict import Label, Verdict, judge
-from jaxinv.metrics.stats import Interval, mean_intervals
+from jaxinv.experiments.study.comparison import Leakage, compare
+from jaxinv.experiments.study.verdict import Compared, Label, judge, judge_all
+from jaxinv.metrics.stats import detectable_effect
 
 
 def numbers(pattern, text):
@@ -77,18 +77,18 @@ def test_each_side_is_judged_by_the_attack_that_is_strongest_on_it():
   mine, theirs = (
     x.trail[a]["ncc_centred"][:, 2] for x, a in ((arm, "reshape"), (baseline, "init_diff"))
   )
-  assert found.detectable == pytest.approx(verdict.detectable_effect(mine - theirs))
+  assert found.detectable == pytest.approx(detectable_effect(mine - theirs))
 
 
 def test_arms_are_compared_where_each_reaches_the_target_and_not_at_the_end():
   """The slow arm leaks as much at the same accuracy, though at the end it leaks much more."""
-  arm, baseline = make_pair(climb=np.array([0.2, 0.3, 0.65, 0.65]))
+  arm, baseline = make_pair(climb=np.array([0.2, 0.3, 0.7, 0.7]))
   slow = arm._replace(trail=jax.tree.map(lambda v: v + np.eye(4)[3] * 9, arm.trail))
   slow.measures["init_diff"]["ncc_centred"] += 9
   found = judge(slow, baseline, TARGET, MARGIN)
   assert found.label == Label.NO_EFFECT and found.leakage == pytest.approx(0.6)
-  early = judge(slow, baseline, 0.25, MARGIN)  # The arm's second record, and the baseline's.
-  assert early.leakage == pytest.approx(0.3)
+  early = judge(slow, baseline, 0.3, MARGIN)  # The arm's second record.
+  assert early.leakage == pytest.approx(0.3) and early.reached == pytest.approx(1)
   late = judge(slow, baseline, 0.9, MARGIN)  # Which the arm never reaches: at the end.
   assert late.label == Label.NOT_USEFUL and late.leakage == pytest.approx(9.85)
 
@@ -100,7 +100,8 @@ def test_an_arm_is_as_useful_where_its_mean_accuracy_gets_there(shift, useful):
   assert (climb[:, 2] >= TARGET).any() and (climb[:, 2] < TARGET).any()
   found = judge(*make_pair(-0.2, -0.2, climb=climb), TARGET, MARGIN)
   assert found.label == (Label.LOWERS if useful else Label.NOT_USEFUL)
-  assert found.reached == (2 if useful else None) and found.strongest.n == SEEDS
+  assert found.strongest.n == SEEDS
+  assert found.reached == pytest.approx(1.75, abs=0.2) if useful else found.reached is None
 
 
 def test_seeds_that_diverged_are_left_out_of_both_sides():
@@ -141,28 +142,80 @@ def test_where_untrained_models_have_the_target_already_nothing_is_compared_at_i
   assert {row.when for row in compare("a", arm, baseline, 0.1)} == {"end"}
 
 
+def pair_of(strongest, naive):
+  """Two arms whose differences under the two attackers are as given, in units of 1 seed each."""
+
+  def leakage(naive, strongest):
+    values = {"reshape": naive, "init_diff": strongest}
+    return Leakage(values, {}, {}, np.ones(SEEDS), "init_diff")
+
+  return Compared(leakage(naive, strongest), leakage(0 * naive, 0 * strongest), None, 2.0)
+
+
+def spread(low, high):
+  """A difference a seed, symmetric, whose 95 % interval has these ends."""
+  values = np.linspace(-1, 1, SEEDS)
+  half = t.ppf(0.975, SEEDS - 1) * values.std(ddof=1) / SEEDS**0.5
+  return (low + high) / 2 + values / half * (high - low) / 2
+
+
 @pytest.mark.parametrize(
   ("low", "high", "label"),
   [
     (-0.20, -0.06, Label.LOWERS),
     (-0.20, -0.04, Label.UNDECIDED),
     (-0.04, -0.01, Label.TOO_LITTLE),
+    (-0.04, 0.02, Label.NO_EFFECT),
     (-0.07, -0.01, Label.UNDECIDED),
-    (-0.07, 0.01, Label.NO_EFFECT),
+    (-0.07, 0.01, Label.UNDECIDED),
+    (-0.30, 0.30, Label.UNDECIDED),
     (0.01, 0.04, Label.TOO_LITTLE),
     (0.01, 0.07, Label.UNDECIDED),
     (0.06, 0.20, Label.RAISES),
   ],
 )
 def test_the_label_is_that_of_the_whole_interval_and_not_of_its_middle(low, high, label):
-  interval = Interval((low + high) / 2, low, high, SEEDS)
-  same = Interval(0.0, -0.01, 0.01, SEEDS)
-  found = Verdict(Label.UNDECIDED, "", strongest=interval, naive=same)
-  assert verdict.label_of(found, MARGIN) == label
-  hidden = found._replace(naive=Interval(-0.3, -0.31, -0.29, SEEDS))
-  kept = (low > -MARGIN and high < MARGIN) or (label == Label.UNDECIDED and low > 0)
+  values = spread(low, high)
+  assert verdict.claim(pair_of(values, spread(-0.01, 0.01)), MARGIN, 0.95) == label
+  kept = low > -MARGIN and label != Label.RAISES
   expected = Label.HIDES if kept else label
-  assert verdict.label_of(hidden, MARGIN) == expected
+  assert verdict.claim(pair_of(values, spread(-0.31, -0.29)), MARGIN, 0.95) == expected
+
+
+def test_of_many_verdicts_each_needs_more():
+  """Holm's: alone it lowers leakage, among five that tell nothing it is undecided."""
+  clear, close = spread(-0.5, -0.4), spread(-0.2, -0.051)
+  same = spread(-0.01, 0.01)
+  nothing = {str(i): pair_of(spread(-0.2, 0.2), same) for i in range(4)}
+  assert verdict.decide({"a": pair_of(close, same)}, MARGIN)["a"] == Label.LOWERS
+  labels = verdict.decide(nothing | {"a": pair_of(close, same)}, MARGIN)
+  assert set(labels.values()) == {Label.UNDECIDED} and len(labels) == 5
+  many = {str(i): pair_of(clear, same) for i in range(4)} | {"a": pair_of(close, same)}
+  assert set(verdict.decide(many, MARGIN).values()) == {Label.LOWERS}  # The others are out first.
+
+
+def test_a_verdict_that_does_not_survive_the_correction_says_what_it_would_be_alone():
+  _, baseline = make_pair()
+  close, _ = make_pair(-0.062, -0.062)
+  far, _ = make_pair(0.0, 0.0, size=0.2)
+  others = {str(i): far for i in range(30)}
+  found = judge_all({"close": close, **others}, baseline, TARGET, MARGIN)["close"]
+  assert judge(close, baseline, TARGET, MARGIN).label == Label.LOWERS
+  assert found.label == Label.UNDECIDED and "Judged alone it would be: lowers" in found.text
+
+
+def test_the_label_is_told_for_other_margins():
+  found = judge(*make_pair(-0.07, -0.07, size=0.002), TARGET, MARGIN)
+  assert found.margins == {"0.02": "lowers leakage", "0.05": "lowers leakage"} | {
+    "0.1": "changes too little to matter"
+  }
+
+
+def test_the_interval_over_people_is_told_and_is_of_the_same_difference():
+  found = judge(*make_pair(-0.2, -0.2), TARGET, MARGIN)
+  assert found.people.mean == pytest.approx(found.strongest.mean)
+  low, high = numbers("Over people as well as seeds the interval is # to #.", found.text)
+  np.testing.assert_allclose([low, high], found.people[1:3], atol=6e-4)
 
 
 def test_an_arm_that_trains_is_not_said_not_to_where_its_baseline_has_no_model():
@@ -204,39 +257,21 @@ def test_pairing_removes_what_a_seed_has_in_common():
     assert found.strongest.mean == pytest.approx(-0.03, abs=1e-9)
   widths = [found.strongest.high - found.strongest.low for found in (paired, unpaired)]
   assert widths[1] > 10 * widths[0]
-  assert (paired.label, unpaired.label) == (Label.LOWERS, Label.NO_EFFECT)
+  assert (paired.label, unpaired.label) == (Label.LOWERS, Label.UNDECIDED)
 
 
-def test_the_detectable_size_is_that_of_a_paired_test():
+def test_the_detectable_size_is_that_of_the_difference_compared():
   arm, baseline = CASES[Label.NO_EFFECT]
   mine, theirs = (x.trail["init_diff"]["ncc_centred"][:, 2] for x in (arm, baseline))
-  difference = mine - theirs
-  expected = (norm.ppf(0.975) + norm.ppf(0.8)) * difference.std(ddof=1) / math.sqrt(SEEDS)
-  found = judge(arm, baseline, TARGET, MARGIN)
-  assert found.detectable == pytest.approx(expected, rel=1e-5)
-  assert verdict.detectable_effect(np.append(difference, [np.nan, np.inf])) == pytest.approx(
-    expected, rel=1e-5
-  )
-  for few in ([], [0.3], [0.3, np.nan]):
-    assert verdict.detectable_effect(np.array(few)) is None
-
-
-@pytest.mark.parametrize(("share", "low", "high"), [(1.0, 0.7, 0.9), (0.0, 0.02, 0.12)])
-def test_an_effect_of_the_detectable_size_is_found_in_four_of_five_and_none_in_few(
-  share, low, high
-):
-  """Of 300 experiments with 30 seeds; an interval finds an effect where it does not hold 0."""
-  values = np.random.default_rng(0).standard_normal((300, 30))
-  effect = share * np.mean([verdict.detectable_effect(row) for row in values])
-  intervals = mean_intervals(values + effect, num_resamples=999)
-  assert low < np.mean([not i.low <= 0 <= i.high for i in intervals]) < high
+  expected = detectable_effect(mine - theirs)
+  assert judge(arm, baseline, TARGET, MARGIN).detectable == pytest.approx(expected)
 
 
 # Words.
 
 
 @pytest.mark.parametrize(
-  "label", [x for x in Label if x not in (Label.NOT_TRAINED, Label.NOT_COMPARABLE)]
+  "label", [x for x in Label if x not in (Label.NOT_TRAINED, Label.NOT_COMPARABLE, Label.TOO_FEW)]
 )
 def test_the_text_tells_the_numbers(label):
   arm, baseline = CASES[label]
@@ -265,7 +300,7 @@ def test_the_text_tells_the_numbers(label):
   accuracy = numbers("Held-out accuracy at the end: #, 95 % interval # to #.", found.text)
   np.testing.assert_allclose(accuracy, -0.35 if not useful else 0.0, atol=6e-4)
   if useful:
-    assert numbers("At the same held-out accuracy of #", found.text) == [TARGET]
+    assert numbers("At held-out accuracies of # and #", found.text) == [TARGET, TARGET]
   else:
     assert numbers("It never reaches a held-out accuracy of #", found.text) == [TARGET]
 
@@ -274,14 +309,25 @@ def test_what_could_have_been_seen_is_told_where_nothing_was_and_only_there():
   for label, pair in CASES.items():
     found = judge(*pair, TARGET, MARGIN)
     if label == Label.NO_EFFECT:
-      told = numbers(
-        "A difference of # or more would have been seen with # seeds (power", found.text
-      )
-      np.testing.assert_allclose(told, [found.detectable, SEEDS], atol=6e-4)
+      told = numbers("# seeds would have shown a difference of # (power 80 %)", found.text)
+      np.testing.assert_allclose(told, [SEEDS, found.detectable], atol=6e-4)
+    elif label == Label.UNDECIDED:
+      told = numbers("# seeds could have shown a difference of # (power 80 %)", found.text)
+      np.testing.assert_allclose(told, [SEEDS, found.detectable], atol=6e-4)
     else:
-      assert "would have been seen" not in found.text
+      assert "shown a difference" not in found.text
     small = "Differences below 0.05 are counted as too small to matter."
     assert (small in found.text) == (label == Label.TOO_LITTLE)
+    few = "A verdict needs 5 seeds or more, and here there are 4."
+    assert (few in found.text) == (label == Label.TOO_FEW)
+
+
+def test_it_is_told_how_many_seeds_would_decide():
+  found = judge(*make_pair(size=0.2), TARGET, MARGIN)
+  assert found.label == Label.UNDECIDED
+  (needed,) = numbers("for one of 0.05 about # are needed", found.text)
+  # So many seeds of the same spread would show a difference of the margin.
+  assert found.detectable * (SEEDS / needed) ** 0.5 == pytest.approx(MARGIN, rel=0.05)
 
 
 def test_a_single_seed_gives_no_interval_and_its_text_says_so():
