@@ -7,6 +7,7 @@ import pytest
 from helpers import assert_fails
 from jaxinv.attacks.attack import ALL, DEFAULT, Attack, init_diff, recover, reshape, resolve
 from jaxinv.attacks.confidence import mi_face
+from jaxinv.attacks.filtered import wiener
 from jaxinv.errors import InputError
 from jaxinv.types import Release
 
@@ -25,6 +26,7 @@ def normal(*shape):
     ("init_diff", "init_params"),
     ("seed_mean", "peers"),
     ("update_ratio", "previous_params"),
+    ("denoised_others", "others"),
     ("guess", "unknown attack 'guess'"),
   ],
 )
@@ -37,7 +39,10 @@ def test_attacks_do_what_their_names_say_on_the_same_release():
   kernels = normal(3, 12, CLASSES)
   one, other = ({"k": kernel, "b": jnp.full(CLASSES, i)} for i, kernel in enumerate(kernels[:2]))
   release = Release(one, other, {"k": kernels}, {**other, "b": jnp.full(CLASSES, 2.0)})
-  raw = {attack.name: attack(release, SHAPE) for attack in ALL}
+  raw = {attack.name: attack(release, SHAPE) for attack in ALL if "others" not in attack.needs}
+  plain = {"denoised": "reshape", "denoised_diff": "init_diff", "denoised_seed_mean": "seed_mean"}
+  for name, unfiltered in plain.items():
+    np.testing.assert_array_equal(raw.pop(name), wiener(raw[unfiltered]))
   np.testing.assert_array_equal(raw.pop("mi_face"), mi_face(Release(one), SHAPE))
   for name, expected in {
     "reshape": kernels[0],
@@ -58,6 +63,7 @@ def test_of_every_attack_it_is_said_what_the_attacker_must_hold():
     "weights and initial weights": {"init_params": params},
     "several models": {"peers": {"kernel": KERNEL[None]}},
     "two releases": {"previous_params": params},
+    "weights and other people's photographs": {"others": jnp.zeros((2, 1, len(KERNEL)))},
   }
   assert {attack.knowledge for attack in ALL} == set(needs)
   everything = {name: value for more in needs.values() for name, value in more.items()}

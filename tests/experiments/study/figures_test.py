@@ -5,8 +5,7 @@ import pytest
 
 from jaxinv.attacks.attack import init_diff, reshape
 from jaxinv.experiments.study import figures, page_data
-from jaxinv.experiments.study.page_data import Averages
-from jaxinv.experiments.study.page_data import Phase
+from jaxinv.experiments.study.page_data import Averages, Phase
 from jaxinv.experiments.study.verdict import Label, Verdict
 from jaxinv.metrics.stats import Interval
 
