@@ -68,7 +68,7 @@ def short(name: str, most: int = 34) -> str:
 
 
 def interval_bars(interval: Interval) -> Float[np.ndarray, "2 1"] | None:
-  """Distances from the mean to the ends; BCa may put an end a hair on the wrong side of it."""
+  """Distances from the mean to the ends, none below 0."""
   if interval.low is None:
     return None
   return np.maximum([[interval.mean - interval.low], [interval.high - interval.mean]], 0.0)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxinv.attacks.attack import seed_mean
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.groups import Host
@@ -85,10 +86,12 @@ def test_seed_mean_leaves_diverged_seeds_out_of_its_target(data):
   means = [splits.class_means(data.inputs, data.labels, train[i], 5) for i in (0, 2)]
   weights = (means[0] + means[1]) / 2
   healthy = jnp.array([True, False, True])
-  images, measures = leakage.measure_seed_mean(LOOK, weights, shared, healthy)
+  images, measures = leakage.measure_together(LOOK, seed_mean, weights, shared, healthy)
   assert measures["ncc"] == pytest.approx(1, abs=1e-4)
   assert images.shape == (5, 13, 11) and images.min() == 0 and images.max() == 255
-  _, other = leakage.measure_seed_mean(LOOK, weights, shared, jnp.array([True, True, True]))
+  _, other = leakage.measure_together(
+    LOOK, seed_mean, weights, shared, jnp.array([True, True, True])
+  )
   assert other["ncc"] < 0.9999
 
 

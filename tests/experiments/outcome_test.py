@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import skimage.metrics
 
+from jaxinv.attacks.filtered import wiener
 from jaxinv.ensemble.groups import Host
 from jaxinv.experiments import experiment, outcome, planning
 from jaxinv.experiments.files import write_outcome
@@ -18,6 +19,7 @@ from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.metrics import metric as metrics
 from jaxinv.runs import files
+from jaxinv.runs.tables import SEVERAL
 from jaxinv.types import Hyper
 
 CLASSES, SHAPE = 5, (13, 11)
@@ -87,6 +89,13 @@ def judge_model(dataset, weights, start, bias, train, holdout):
   }
 
 
+def filtered(weights):
+  """One model's weights through the filter of `denoised`, as rows."""
+  return np.asarray(
+    wiener(jnp.asarray(weights, jnp.float32).reshape(-1, *SHAPE)), np.float64
+  ).reshape(weights.shape)
+
+
 def expected_rows(dataset, written, arms=("plain", "decay"), seeds=(0, 1, 2)):
   """Every row of metrics.csv that there should be."""
   rows = {}
@@ -102,20 +111,23 @@ def expected_rows(dataset, written, arms=("plain", "decay"), seeds=(0, 1, 2)):
       tables = {
         "model": judge_model(dataset, w, w0, bias, *split),
         "reshape": judge(w, *truth),
+        "denoised": judge(filtered(w), *truth),
         "init_diff": judge(w - w0, *truth),
       }
       for attack, table in tables.items():
         rows |= {(arm, seed, attack, metric): value for metric, value in table.items()}
-    truth = (np.mean([m[i] for m in means], axis=0) for i in (0, 1))
-    table = judge(arrays["weights"][list(seeds)].mean(0), *truth)
-    rows |= {(arm, -1, "seed_mean", metric): value for metric, value in table.items()}
+    truth = [np.mean([m[i] for m in means], axis=0) for i in (0, 1)]
+    mean = arrays["weights"][list(seeds)].mean(0)
+    for attack, images in (("seed_mean", mean), ("denoised_seed_mean", filtered(mean))):
+      table = judge(images, *truth)
+      rows |= {(arm, -1, attack, metric): value for metric, value in table.items()}
   return rows
 
 
 def test_every_row_equals_what_weights_splits_and_images_say(planted, written):
   expected = expected_rows(planted, written)
   assert set(written.rows) == set(expected)
-  assert written.count == len(expected) == 2 * (3 * (4 + 6 + 6) + 6)
+  assert written.count == len(expected) == 2 * (3 * (4 + 6 + 6 + 6) + 6 + 6)
   for key, value in expected.items():
     assert written.rows[key] == pytest.approx(value, abs=1e-4), key
 
@@ -126,14 +138,14 @@ def test_the_summary_holds_the_means_of_the_rows(written):
       if attack == "diverged":
         continue
       for metric, cell in table.items():
-        seeds = [-1] if attack == "seed_mean" else [0, 1, 2]
+        seeds = [-1] if attack in SEVERAL else [0, 1, 2]
         values = [written.rows[arm, seed, attack, metric] for seed in seeds]
         assert cell["mean"] == pytest.approx(np.mean(values), abs=1e-6)
         assert cell["n"] == 3
-        if attack == "seed_mean":
+        if attack in SEVERAL:
           assert cell["low"] is cell["high"] is None
         else:
-          assert min(values) - 1e-6 <= cell["low"] <= cell["high"] <= max(values) + 1e-6
+          assert cell["low"] <= cell["mean"] + 1e-6 and cell["mean"] - 1e-6 <= cell["high"]
 
 
 def test_an_arm_that_diverged_is_told_by_its_seeds_and_has_no_row(written):
@@ -147,6 +159,8 @@ def test_recovered_images_are_the_weights_scaled_to_0_255(written):
     arrays = {name: np.float64(x) for name, x in written.weights[arm].items()}
     raw = {"reshape": arrays["weights"], "init_diff": arrays["weights"] - arrays["init_weights"]}
     raw["seed_mean"] = arrays["weights"].mean(0, keepdims=True)
+    raw["denoised"] = np.stack([filtered(w) for w in arrays["weights"]])
+    raw["denoised_seed_mean"] = filtered(raw["seed_mean"][0])[None]
     assert set(written.recovered[arm]) == set(raw)
     for attack, images in raw.items():
       expected = [[255 * unit(image).reshape(SHAPE) for image in seed] for seed in images]

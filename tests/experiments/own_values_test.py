@@ -10,6 +10,7 @@ import jaxinv
 from helpers import assert_fails, plant
 from jaxinv.experiments import outcome
 from jaxinv.experiments.settings import Arm, Settings
+from jaxinv.runs.tables import SEVERAL
 from jaxinv.types import Hyper
 
 PLAIN = Arm("plain", "sgd", Hyper(learning_rate=0.5))
@@ -55,7 +56,7 @@ def run(planted):
 
 def test_an_attack_and_a_metric_of_ones_own_are_measured_like_any_other(run):
   arm = run.arms["plain"]
-  assert set(arm.measures) == {"model", "init_diff", "negative", "seed_mean"}
+  assert set(arm.measures) == {"model", "init_diff", "negative", *SEVERAL}
   assert set(arm.measures["negative"]) == {"ncc_centred", "error"}
   np.testing.assert_allclose(arm.images["negative"], 255 - arm.images["init_diff"], atol=1e-3)
   # Centred targets sum to zero, so that a negative correlates as badly as the image does well.

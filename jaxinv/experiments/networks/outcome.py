@@ -189,7 +189,7 @@ def table(result: NetworksResult) -> dict[str, Mapping[str, dict[str, Float[np.n
 
 
 def summarize(result: NetworksResult) -> Summary:
-  """Means over the seeds that did not diverge, with 95 % bootstrap intervals; see `outcome`."""
+  """Means over the seeds that did not diverge, with 95 % intervals; see `outcome`."""
   return {
     name: summarize_arm(measures, result.arms[name].healthy)
     for name, measures in table(result).items()
