@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxinv.attacks.attack import Attack, init_diff
+from jaxinv.attacks.attack import Attack, denoised, init_diff
 from jaxinv.experiments.outcome import ArmOutcome, Outcome
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.page_data import PHASE_MEASURES, Averages, Phase
@@ -33,6 +33,7 @@ _LABEL_COLOURS = {
   Label.NO_EFFECT: colour(6),
   Label.TOO_LITTLE: colour(5),
   Label.UNDECIDED: colour(0),
+  Label.TOO_FEW: "0.8",
   Label.RAISES: colour(1),
   Label.NOT_COMPARABLE: colour(7),
   Label.NOT_USEFUL: colour(3),
@@ -186,9 +187,9 @@ def training_figure(arms: Mapping[str, ArmOutcome], target: float) -> Figure:
   Returns:
     The figure: a curve an arm, with a dot at its end.
   """
-  figure, axes = new_figure(1, 2, (10.0, 4.4), sharex=True, sharey=True)
+  figure, axes = new_figure(1, 3, (13.0, 4.4), sharex=True, sharey=True)
   lines: dict[str, Line2D] = {}
-  for axis, attack in zip(axes[0], (NAIVE.name, init_diff.name), strict=True):
+  for axis, attack in zip(axes[0], (NAIVE.name, denoised.name, init_diff.name), strict=True):
     for i, (name, arm) in enumerate(arms.items()):
       if arm.healthy.any():
         lines[name] = _draw_path(axis, arm, attack, i)

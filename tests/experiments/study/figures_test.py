@@ -27,8 +27,8 @@ def test_verdicts_are_drawn_at_their_differences():
 def test_the_curves_through_training_are_the_means_over_seeds(data):
   names = page_data.shown_cells(data)
   arms = {name: data.result.outcome.arms[name] for name in names}
-  left, right = figures.training_figure(arms, 0.5).axes
-  for axis, attack in ((left, "reshape"), (right, "init_diff")):
+  axes = figures.training_figure(arms, 0.5).axes
+  for axis, attack in zip(axes, ("reshape", "denoised", "init_diff"), strict=True):
     dot, curve = axis.lines[:2]
     arm = arms[names[0]]
     np.testing.assert_allclose(curve.get_xdata(), arm.history["holdout_accuracy"].mean(0))

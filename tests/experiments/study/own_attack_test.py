@@ -130,7 +130,10 @@ def test_faces_in_colour_are_drawn_in_colour(run):
 def test_attacks_are_given_by_name_or_as_values_and_named_once():
   spec = StudySpec(Settings(ARMS), study.cross(ARMS, {}), "plain")
   usual = [attack.name for attack in study.attacks_on_one(spec)]
-  assert usual == ["reshape", "class_centred", "init_diff", "update_ratio", "mi_face"]
+  assert usual == [
+    *("reshape", "denoised", "class_centred", "init_diff", "denoised_diff", "update_ratio"),
+    *("mi_face", "denoised_others"),
+  ]
   again = spec._replace(attacks=("reshape", init_diff, BLUR))
   assert [attack.name for attack in study.attacks_on_one(again)] == [*usual, "blur"]
   # More attacks than there were markers once.

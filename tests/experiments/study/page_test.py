@@ -101,15 +101,6 @@ def test_of_many_cells_the_page_counts_the_verdicts_and_folds_the_rest(data, tmp
   assert "Drawn: 1 of 45 cells, those at the baseline's point of the grid (steps 0)." in text
 
 
-def test_levels_are_those_of_the_record_or_of_the_end(data):
-  arm = data.result.outcome.arms[data.spec.baseline]
-  levels = study_page.levels_of(arm, 1)
-  assert levels["reshape"] == pytest.approx(arm.trail["reshape"]["ncc_centred"][:, 1].mean())
-  assert "mi_face" not in levels
-  ends = study_page.levels_of(arm, None)
-  assert ends["mi_face"] == pytest.approx(arm.measures["mi_face"]["ncc_centred"].mean())
-
-
 def test_names_are_no_formulas_and_a_lost_baseline_is_told(data, tmp_path):
   names = [f"a${i}_{{$" + "long" * 12 * (i % 2) for i in range(8)]
   odd = renamed(data, names)

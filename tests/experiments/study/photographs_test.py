@@ -54,7 +54,7 @@ def test_the_tests_of_the_watched_arm_are_told_and_of_arms_that_diverged_nothing
 def test_a_control_that_finds_what_is_not_there_is_an_exception(said, data, tmp_path):
   """Planted: the wrong memberships get the results of the right ones."""
   before = said[0]["controls"]
-  assert before["num_aucs"] == len(before["auc_rows"]) and before["num_shares"] == 6
+  assert before["num_aucs"] == len(before["auc_rows"]) and before["num_shares"] == 10
   leaking = data._replace(result=data.result._replace(chance=data.result.leaks["plain"]))
   after = photographs.sections(leaking._replace(pose=None), tmp_path)["controls"]
   name = f"wrong memberships, calibrated/{best_inversion(data.result.leaks['plain'])}"
