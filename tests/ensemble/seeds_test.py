@@ -20,7 +20,7 @@ from jaxinv.experiments.study import controls
 from jaxinv.types import Hyper
 
 CLASSES, SEEDS = 5, 4
-ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio")
+ATTACKS = ("reshape", "denoised", "class_centred", "init_diff", "denoised_diff", "update_ratio")
 PLAIN = Arm("plain", "sgd", Hyper(0.3))
 ROUGH = Arm("rough", "sgd", Hyper(0.3, release_bits=1.0))
 
