@@ -29,8 +29,10 @@ def write_study(out_dir: Path, spec: StudySpec, result: StudyResult, dataset: Da
   summary = write_arms(out_dir, result.outcome)
   for name, verdict in result.verdicts.items():
     summary[name]["verdict"] = plain(verdict._asdict())
-  for name, epsilon in result.epsilons.items():
-    summary[name]["epsilon"] = plain({"epsilon": epsilon, "delta": spec.delta})
+  for name, promised in result.epsilons.items():
+    summary[name]["epsilon"] = plain(
+      {"epsilon": promised.photograph, "delta": spec.delta, **promised._asdict()}
+    )
   for name, arm in result.outcome.arms.items():
     summary[name]["seed_mean_of"] = plain(arm.prefixes)
     summary[name]["identified"] = {

@@ -168,7 +168,7 @@ def _by_margin(verdict: Verdict) -> str:
 
 def _privacy(data: PageData) -> dict[str, Any] | None:
   """What DP-SGD guarantees and what is left of leakage under it; None where no cell has it."""
-  spec, epsilons, dataset = data.spec, data.result.epsilons, data.dataset
+  spec, epsilons = data.spec, data.result.epsilons
   if not epsilons:
     return None
   arms = {c.arm.name: c.arm.hyper for c in spec.cells if c.arm.name in epsilons}
@@ -176,7 +176,7 @@ def _privacy(data: PageData) -> dict[str, Any] | None:
   rows = [
     (
       name,
-      epsilon(data, name),
+      *(epsilon(data, name, of) for of in ("photograph", "person", "models")),
       f"{hyper.dp_noise:g}",
       f"{hyper.dp_clip:g}",
       mean_of(data, name, "model", "holdout_accuracy"),
@@ -184,22 +184,25 @@ def _privacy(data: PageData) -> dict[str, Any] | None:
     )
     for name, hyper in arms.items()
   ]
+  of_one, of_person, of_all = "epsilon of a photograph", "of a person", "of all models"
+  one = next(iter(epsilons.values()))
   return {
     "delta": spec.delta,
-    "num_each": len(dataset.labels) // dataset.num_classes - spec.settings.holdout,
-    "head": ["epsilon", "noise", "clip", "accuracy", *attacks],
+    "num_each": one.num_photographs,
+    "num_models": one.num_models,
+    "head": [of_one, of_person, of_all, "noise", "clip", "accuracy", *attacks],
     "rows": rows,
     "strictest": _strictest(data),
   }
 
 
 def _strictest(data: PageData) -> dict[str, Any] | None:
-  """What the cell with the smallest epsilon gives away; None where no model came through."""
+  """What the trained cell with the smallest epsilon gives away; None where there is none."""
   arms = data.result.outcome.arms
   finite = {
-    name: value
-    for name, value in data.result.epsilons.items()
-    if math.isfinite(value) and arms[name].healthy.any()
+    name: promised.photograph
+    for name, promised in data.result.epsilons.items()
+    if 0 < promised.photograph < math.inf and arms[name].healthy.any()
   }
   if not finite:
     return None
@@ -208,6 +211,8 @@ def _strictest(data: PageData) -> dict[str, Any] | None:
   return {
     "name": name,
     "epsilon": epsilon(data, name),
+    "person": epsilon(data, name, "person"),
+    "models": epsilon(data, name, "models"),
     "accuracy": cell_of(data, name, "model", "holdout_accuracy").mean,
     "attack": best,
     "leakage": cell_of(data, name, best).mean,

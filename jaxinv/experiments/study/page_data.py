@@ -128,10 +128,21 @@ def strongest_attack(arm: ArmOutcome) -> str:
   return comparison.strongest({a: comparison.final(arm, a) for a in comparison.attacks_of(arm)})
 
 
-def epsilon(data: PageData, name: str) -> str:
-  """A cell's epsilon as text; nothing where it was not trained by DP-SGD."""
-  value = data.result.epsilons.get(name)
-  return "" if value is None else "infinite" if math.isinf(value) else f"{value:.3g}"
+def epsilon(data: PageData, name: str, of: str = "photograph") -> str:
+  """A cell's epsilon as text; nothing where it was not trained by DP-SGD.
+
+  Args:
+    data: of the page.
+    name: of the cell.
+    of: whose, a field of `Guarantee`.
+
+  Returns:
+    Three digits.
+  """
+  if name not in data.result.epsilons:
+    return ""
+  value = getattr(data.result.epsilons[name], of)
+  return "infinite" if math.isinf(value) else f"{value:.3g}"
 
 
 def watched_leaks(data: PageData) -> tuple[str, PhotoLeaks] | None:

@@ -22,6 +22,7 @@ from jaxinv.experiments.study.comparison import Identified, Row
 from jaxinv.experiments.study.controls import Halves, PhotoLeaks
 from jaxinv.experiments.study.verdict import Verdict
 from jaxinv.training import dpsgd
+from jaxinv.training.dpsgd import Guarantee
 from jaxinv.types import Dataset
 
 # Sums of weights over the first 1, 2, 4, ... seeds are kept for at most so many cells.
@@ -102,7 +103,7 @@ class StudyResult(NamedTuple):
   rows: list[Row]
   verdicts: dict[str, Verdict]
   identified: dict[str, dict[str, Identified]]
-  epsilons: dict[str, float]
+  epsilons: dict[str, Guarantee]
   halves: Halves | None = None
   control: Outcome | None = None
   leaks: dict[str, PhotoLeaks | None] | None = None
@@ -278,6 +279,8 @@ def run_study(
   Raises:
     Stopped: the host asked for it; the state is in the store.
   """
+  # Before anything is trained: an epsilon that cannot be computed loses no models.
+  promised = epsilons(spec, experiments.cells.dataset)
   outcome = _run(experiments.cells, store and store / "cells", host)
   baseline = outcome.arms[spec.baseline]
   target = spec.target or comparison.default_target(baseline)
@@ -290,7 +293,7 @@ def run_study(
     ],
     verdicts=verdict.judge_all(others, baseline, target, spec.margin),
     identified={name: _identified(arm, outcome.steps) for name, arm in outcome.arms.items()},
-    epsilons=epsilons(spec, experiments.cells.dataset),
+    epsilons=promised,
   )
   if experiments.halves is None:
     return result
@@ -317,24 +320,27 @@ def _identified(arm: ArmOutcome, steps: Int[np.ndarray, " t"]) -> dict[str, Iden
   return {attack: times for attack, times in by_attack.items() if times}
 
 
-def epsilons(spec: StudySpec, dataset: Dataset) -> dict[str, float]:
+def epsilons(spec: StudySpec, dataset: Dataset) -> dict[str, Guarantee]:
   """What DP-SGD promises, by cell; only of those trained by it.
 
   Args:
     spec: settings, cells and delta.
-    dataset: tells how many examples there are to train on.
+    dataset: tells how many examples there are to train on, and of each person.
 
   Returns:
-    Epsilon at the study's delta, of adding or removing one photograph.
+    Epsilons at the study's delta, of adding or removing photographs.
   """
   settings, by_cell = spec.settings, {}
   num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
   rate = (settings.batch_size or num_train) / num_train
-  known: dict[tuple[float, int], float] = {}
+  most = int(np.bincount(dataset.labels).max()) - settings.holdout
+  known: dict[tuple[float, int], Guarantee] = {}
   for arm in (cell.arm for cell in spec.cells):
     if np.isfinite(arm.hyper.dp_clip):
-      mechanism = float(arm.hyper.dp_noise), int(min(arm.hyper.steps, settings.steps))
-      if mechanism not in known:
-        known[mechanism] = dpsgd.epsilon(mechanism[0], rate, mechanism[1], spec.delta)
-      by_cell[arm.name] = known[mechanism]
+      noise, steps = float(arm.hyper.dp_noise), int(min(arm.hyper.steps, settings.steps))
+      if (noise, steps) not in known:
+        known[noise, steps] = dpsgd.guarantee(
+          noise, rate, steps, spec.delta, most, settings.num_seeds
+        )
+      by_cell[arm.name] = known[noise, steps]
   return by_cell

@@ -8,6 +8,7 @@ from planted_studies import PLAIN, WILD, make_spec
 from jaxinv.experiments.settings import Settings
 from jaxinv.experiments.study import figures, page_data, study
 from jaxinv.experiments.study.study import StudySpec
+from jaxinv.training.dpsgd import Guarantee
 
 
 def test_cells_are_called_by_their_values_and_keep_what_is_theirs(data):
@@ -99,9 +100,12 @@ def test_the_watched_control_arm_is_the_baselines_or_else_the_first_with_a_model
 
 
 def test_epsilon_is_written_with_three_digits_infinite_or_not_at_all(data):
-  result = data.result._replace(epsilons={"a": 3.14159, "b": np.inf})
+  result = data.result._replace(
+    epsilons={"a": Guarantee(3.14159, 41.234, 9, 8, 3), "b": Guarantee(*[np.inf] * 3, 8, 3)}
+  )
   some = data._replace(result=result)
   assert [page_data.epsilon(some, name) for name in "abc"] == ["3.14", "infinite", ""]
+  assert page_data.epsilon(some, "a", "person") == "41.2"
 
 
 def test_the_law_is_its_closed_form_and_what_averages_of_noisy_copies_show():

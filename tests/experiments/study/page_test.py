@@ -12,6 +12,7 @@ from jaxinv.experiments.study import page as study_page
 from jaxinv.experiments.study import page_data, study
 from jaxinv.experiments.study.study import Cell
 from jaxinv.experiments.study.verdict import Label, Verdict, judge
+from jaxinv.training.dpsgd import Guarantee
 
 SECTIONS = [
   *("Verdicts", "Each defence", "Who sees how much", "The faces", "Through training"),
@@ -28,7 +29,9 @@ DRAWN = [
 def page(data, tmp_path_factory):
   """The data's page, where one cell has an epsilon, and its folder."""
   out_dir = tmp_path_factory.mktemp("page")
-  private = data.result._replace(epsilons={data.spec.cells[1].arm.name: 3.25})
+  private = data.result._replace(
+    epsilons={data.spec.cells[1].arm.name: Guarantee(3.25, 70.5, 21.75, 6, 3)}
+  )
   path = study_page.write_page(out_dir, data._replace(result=private))
   return html.unescape(path.read_text()), out_dir
 
@@ -50,6 +53,8 @@ def test_the_page_tells_numbers_as_they_are(page, data):
     assert f"{data.summary[name][attack]['ncc_centred']['mean']:.3f}" in text
   assert "named by its arm and its values of init_scale and label_smoothing" in text
   assert "<td>plain 1/0.5</td><td>3.25</td>" in text.replace("\n", "")
+  assert "<td>3.25</td><td>70.5</td><td>21.8</td>" in text.replace("\n", "")
+  assert "up to 6 photographs are trained on" in text and "all 3 models" in text
   assert "**" not in text
 
 

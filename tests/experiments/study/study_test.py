@@ -33,12 +33,26 @@ def test_epsilon_is_the_accountants_and_only_of_cells_that_are_trained_by_dp_sgd
   """An arm that is trained for fewer steps has that many steps' epsilon."""
   private = ARM._replace(name="dp", hyper=Hyper(0.1, dp_clip=1.0, dp_noise=2.0))
   short = private._replace(name="short", hyper=private.hyper._replace(steps=3.0))
-  settings = Settings((ARM, private, short), steps=10, batch_size=4, holdout=1)
+  never = private._replace(name="never", hyper=private.hyper._replace(steps=0.0))
+  settings = Settings((ARM, private, short, never), steps=10, num_seeds=8, batch_size=4, holdout=1)
   spec = study.StudySpec(settings, study.cross(settings.arms, {}), "plain", delta=1e-4)
   # 40 photographs of 5 people, of each of whom one is held out.
-  expected = {
-    "dp": dpsgd.epsilon(2.0, 4 / 35, 10, 1e-4),
-    "short": dpsgd.epsilon(2.0, 4 / 35, 3, 1e-4),
-  }
-  assert study.epsilons(spec, plant()) == pytest.approx(expected)
-  assert 0 < expected["short"] < expected["dp"]
+  found = study.epsilons(spec, plant())
+  for name, steps in (("dp", 10), ("short", 3)):
+    one, models = (dpsgd.epsilon(2.0, 4 / 35, steps, 1e-4, models=m) for m in (1, 8))
+    assert found[name][:1] + found[name][2:] == (one, models, 7, 8)
+    assert 7 * one < found[name].person and one < models
+  assert set(found) == {"dp", "short", "never"}
+  assert found["never"] == (0, 0, 0, 7, 8)
+  assert 0 < found["short"].photograph < found["dp"].photograph
+
+
+def test_each_mechanism_is_accounted_for_once(monkeypatch):
+  made, promise = [], dpsgd.Guarantee(1.0, 2.0, 3.0, 7, 8)
+  monkeypatch.setattr(dpsgd, "guarantee", lambda *given: made.append(given) or promise)
+  private = ARM._replace(name="dp", hyper=Hyper(0.1, dp_clip=1.0, dp_noise=2.0))
+  grid = {"learning_rate": (0.1, 0.2, 0.3), "dp_noise": (1.0, 2.0)}
+  settings = Settings((private,), steps=10, batch_size=4, holdout=1)
+  cells = study.cross([private], grid)
+  assert len(study.epsilons(study.StudySpec(settings, cells, "x"), plant())) == 6
+  assert [given[0] for given in made] == [1.0, 2.0]
