@@ -56,12 +56,17 @@ def plan(
     The tasks, source by source, and notes.
 
   Raises:
-    InputError: an attack is unknown or needs what is not held, or none fits any source.
+    InputError: an attack is unknown, needs what is not held or smooths, or none fits any source.
   """
   asked = resolve(attacks)
   for attack in asked:
     if lacks := _lacks(attack, held):
       raise InputError(f"{attack.name} needs {lacks}")
+    if attack.smooths:
+      raise InputError(
+        f"{attack.name} smooths whatever it is given, so that an audit's test for structure would "
+        "take noise for an image: leave it out"
+      )
   asked = asked or tuple(attack for attack in DEFAULT if not _lacks(attack, held))
   tasks, notes = [], []
   for source in sources:
