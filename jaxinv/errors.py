@@ -36,6 +36,35 @@ def named(what: str) -> Iterator[None]:
     raise InputError(f"{what}: {error}") from None
 
 
+@contextlib.contextmanager
+def own_code(what: str) -> Iterator[None]:
+  """Makes whatever code of the user's own raises in this block an InputError of one line.
+
+  Args:
+    what: which code it is, for the message: `attack 'blur'`.
+
+  Raises:
+    InputError: the kind of what was raised, and the first line that it says.
+
+  Example:
+    >>> try:
+    ...   with own_code("--model: mine:net(4)"):
+    ...     [].pop()
+    ... except InputError as error:
+    ...   print(error)
+    --model: mine:net(4): IndexError: pop from empty list
+  """
+  try:
+    with named(what):
+      yield
+  except InputError:
+    raise
+  except Exception as error:
+    first = next(iter(str(error).splitlines()), "")
+    said = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    raise InputError(f"{what}: {said}") from error
+
+
 def choose(kind: str, name: str | Value, known: Mapping[str, Value]) -> Value:
   """What a name stands for, or an error that lists the names there are.
 

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxinv.attacks.attack import ALL as ATTACKS
 from jaxinv.attacks.attack import Attack
-from jaxinv.errors import InputError, named_object
+from jaxinv.errors import InputError, named_object, own_code
 from jaxinv.metrics.metric import ALL as METRICS
 from jaxinv.metrics.metric import Metric
 from jaxinv.training.losses import Loss
@@ -62,7 +62,8 @@ def own_values(f: flags.FlagValues, num_classes: int) -> dict[str, Any]:
   if f.model:
     model = named_object(f.model, "--model")
     if not isinstance(model, nn.Module):
-      model = model(num_classes) if callable(model) else model
+      with own_code(f"--model: {f.model}({num_classes})"):
+        model = model(num_classes) if callable(model) else model
     if not isinstance(model, nn.Module):
       raise InputError(f"--model: {f.model} gives a {type(model).__name__}, not a Flax module")
     found["model"] = model

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from helpers import assert_fails
-from jaxinv.errors import choose, named, named_object, resolve
+from jaxinv.errors import InputError, choose, named, named_object, own_code, resolve
 
 
 @pytest.fixture
@@ -45,6 +45,21 @@ def test_a_message_says_first_what_it_is_about():
       choose("loss", "c", {})
 
   assert_fails(fail, "the third arm: unknown loss")
+
+
+@pytest.mark.parametrize(
+  ("error", "message"),
+  [
+    (KeyError("kernel"), "attack 'blur': KeyError: 'kernel'"),
+    (ValueError("first\nsecond"), "attack 'blur': ValueError: first"),
+    (ValueError(), "attack 'blur': ValueError"),
+    (InputError("give more"), "attack 'blur': give more"),
+  ],
+)
+def test_what_own_code_raises_is_said_in_one_line(error, message):
+  with pytest.raises(InputError) as caught, own_code("attack 'blur'"):
+    raise error
+  assert str(caught.value) == message
 
 
 def test_an_object_of_the_current_folder_is_found(here):

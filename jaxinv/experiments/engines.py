@@ -1,7 +1,7 @@
 """Which engine trains an arm, and its compiled functions."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -10,16 +10,17 @@ import jax.numpy as jnp
 
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.program import TOGETHER, Program, make_program
-from jaxinv.errors import InputError, choose, named
+from jaxinv.errors import InputError, choose, own_code
 from jaxinv.experiments import leakage
 from jaxinv.experiments.in_training import measure_group_in_training
 from jaxinv.experiments.settings import ENGINES, Arm, Settings, program_name
+from jaxinv.metrics.metric import Targets, measure
 from jaxinv.models.params import class_weights
 from jaxinv.training import gram
 from jaxinv.training.hyper import ON_RELEASE, OUTSIDE, used
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import LINEAR, OPTIMIZERS, Optimizer
-from jaxinv.types import Dataset, Release, Trained
+from jaxinv.types import Dataset, Hyper, Params, Release, Trained
 
 
 class EnginePlan(NamedTuple):
@@ -124,35 +125,65 @@ def make_engine(
   )
 
 
-def check_model(
+def check_own(
   settings: Settings, model: nn.Module, dataset: Dataset, config: leakage.EvalConfig
 ) -> None:
-  """Raises InputError unless every attack gives one image a class of this model's parameters.
+  """Tries the model, optimisers, attacks and metrics on this data set's shapes; runs nothing.
 
-  Nothing is run: shapes alone are asked for.
+  Args:
+    settings: the arms and their optimisers.
+    model: from inputs [b, p] to logits [b, k].
+    dataset: the data.
+    config: the attacks and the metrics.
+
+  Raises:
+    InputError: one of them, which may be the user's own code, fails or gives another shape.
   """
   shape, classes = dataset.image_shape, dataset.num_classes
-  one = jax.ShapeDtypeStruct((1, dataset.inputs.shape[1]), jnp.float32)
-  try:
-    params = jax.eval_shape(model.init, jax.random.key(0), one)["params"]
-    logits = jax.eval_shape(model.apply, {"params": params}, one)
-  except (TypeError, ValueError, KeyError) as error:
-    raise InputError(
-      f"the model cannot take images of {dataset.inputs.shape[1]} values, one a row: "
-      f"{str(error).splitlines()[0]}"
-    ) from None
-  if logits.shape != (1, classes):
-    raise InputError(f"the model gives outputs of shape {logits.shape}: need (1, {classes}) logits")
-  jax.eval_shape(lambda params: class_weights(params, dataset.inputs.shape[1], classes), params)
-  others = jax.ShapeDtypeStruct((2, 1, *one.shape[1:]), one.dtype)
+  params = _check_model(model, dataset)
+  hyper = jax.tree.map(jnp.asarray, Hyper())
+  for arm in settings.arms:
+    with own_code(f"arm '{arm.name}': the optimizer"):
+      optimizer = choose("optimizer", arm.optimizer, OPTIMIZERS)
+      jax.eval_shape(partial(_update, optimizer), hyper, params)
+  others = jax.ShapeDtypeStruct((2, 1, dataset.inputs.shape[1]), jnp.float32)
   release = Release(params, params, previous_params=params, others=others)
   for attack in config.attacks:
-    with named(f"attack '{attack.name}'"):
-      try:
-        images = jax.eval_shape(lambda held, a=attack: a(held, shape), release)
-      except InputError:
-        raise
-      except Exception as error:  # Of the user's own code anything may come.
-        raise InputError(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
-      if images.shape != (classes, *shape):
-        raise InputError(f"gives {images.shape}: need one image a class, {(classes, *shape)}")
+    with own_code(f"attack '{attack.name}'"):
+      if odd := sorted(attack.needs - set(Release._fields)):
+        raise InputError(f"needs '{odd[0]}': choose from {', '.join(Release._fields)}")
+      images = jax.eval_shape(lambda held, a=attack: a(held, shape), release)
+      _check_shape(images, (classes, *shape), "one image a class")
+  image = jax.ShapeDtypeStruct((classes, *shape), jnp.float32)
+  targets = Targets(image, image if config.holdout else None)
+  for metric in config.metrics:
+    with own_code(f"metric '{metric.name}'"):
+      for name, value in jax.eval_shape(
+        partial(measure, metrics=(metric,)), image, targets
+      ).items():
+        _check_shape(value, (), "one number")
+
+
+def _check_model(model: nn.Module, dataset: Dataset) -> Params:
+  """The shapes of the model's parameters, where it gives logits of which class weights are read."""
+  features, classes = dataset.inputs.shape[1], dataset.num_classes
+  one = jax.ShapeDtypeStruct((1, features), jnp.float32)
+  with own_code(f"the model cannot take images of {features} values, one a row"):
+    params = jax.eval_shape(model.init, jax.random.key(0), one)["params"]
+    logits = jax.eval_shape(model.apply, {"params": params}, one)
+  if logits.shape != (1, classes):
+    raise InputError(f"the model gives outputs of shape {logits.shape}: need (1, {classes}) logits")
+  jax.eval_shape(lambda params: class_weights(params, features, classes), params)
+  return params
+
+
+def _update(optimizer: Optimizer, hyper: Hyper, params: Params) -> Params:
+  """One step of an optimiser, whose gradient is as the parameters are."""
+  update = optimizer(hyper)
+  return update.update(params, update.init(params), params)[0]
+
+
+def _check_shape(value: object, shape: tuple[int, ...], words: str) -> None:
+  found = getattr(value, "shape", type(value).__name__)
+  if found != shape:
+    raise InputError(f"gives {found}: need {words}, {shape}")

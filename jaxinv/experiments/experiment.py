@@ -11,7 +11,7 @@ from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.seeds import shuffle_labels, split_data
 from jaxinv.experiments import leakage
-from jaxinv.experiments.engines import Engine, check_model, choose_engine, make_engine
+from jaxinv.experiments.engines import Engine, check_own, choose_engine, make_engine
 from jaxinv.experiments.settings import Arm, Settings, check, program_name
 from jaxinv.metrics.metric import resolve as resolve_metrics
 from jaxinv.models.dense import make_model
@@ -73,7 +73,7 @@ def make_experiment(settings: Settings, dataset: Dataset) -> Experiment:
     name: make_engine(settings, choose_engine(settings, arms, *dataset.inputs.shape), model, config)
     for name, arms in by_program.items()
   }
-  check_model(settings, model, dataset, config)
+  check_own(settings, model, dataset, config)
   return with_data(Experiment(settings, dataset, None, config, engines), dataset)
 
 

@@ -27,6 +27,9 @@ class Small(nn.Module):
 def descend(hyper):
   return optax.sgd(hyper.learning_rate)
 
+def unready(num_classes):
+  raise NotImplementedError(f"no model of {num_classes} classes")
+
 loss = LOSSES["squared"]
 number = 3
 """
@@ -78,6 +81,7 @@ def test_the_same_attack_goes_through_a_study_and_an_audit_and_their_pages(modul
     ("--attack={}:missing", "has no 'missing'"),
     ("--metric={}:negative", "--metric: "),
     ("--model={}:number", "--model: "),
+    ("--model={}:unready", "NotImplementedError: no model of 3 classes"),
     ("--attack=nonsense", "nonsense"),
     ("--loss={}:number", "--loss: "),
     ("--loss=hinge", "unknown loss"),

@@ -72,6 +72,8 @@ def min_max(image: Float[np.ndarray, "*p"]) -> Float[np.ndarray, "*p"]:
 
 
 def _paste(canvas: Image.Image, image, place: tuple[int, int], scale: int) -> None:
+  if image.ndim == 3 and image.shape[-1] != 3:
+    image = image.mean(-1)  # Grey of its one channel, as in the figures.
   picture: UInt8[np.ndarray, "h w *c"] = np.clip(image, 0, 255).astype(np.uint8)
   size = (picture.shape[1] * scale, picture.shape[0] * scale)
   canvas.paste(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC), place)

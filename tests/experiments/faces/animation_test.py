@@ -8,14 +8,16 @@ from PIL import Image
 from jaxinv.experiments.faces import animation
 
 
-@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+  "shape", [(6, 5), (6, 5, 1), (6, 5, 3)], ids=["grey", "one_channel", "colour"]
+)
 def test_every_record_is_a_frame_and_colour_is_colour(shape, tmp_path):
   found = planted.outcome(shape)
   animation.write_animation(tmp_path / "x.gif", found, found.train_means[0, 0])
   with Image.open(tmp_path / "x.gif") as image:
     assert image.n_frames == planted.STEPS
     pixels = np.asarray(image.convert("RGB")).astype(int)
-  assert (np.ptp(pixels, 2).max() > 30) == (len(shape) == 3)
+  assert (np.ptp(pixels, 2).max() > 30) == (shape[2:] == (3,))
 
 
 def test_an_image_is_stretched_to_its_range_and_a_constant_one_is_grey():
