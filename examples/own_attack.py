@@ -10,7 +10,7 @@ import jaxinv
 
 
 def smooth_difference(release, image_shape):
-  """W - W0, each pixel replaced by the mean of its 3 x 3 neighbourhood: [k, h, w], or [k, h, w, 3]."""
+  """W - W0, each pixel the mean of its 3 x 3 neighbourhood: [k, h, w] or [k, h, w, 3]."""
   images = jaxinv.attacks.init_diff(release, image_shape)
   kernel = jnp.ones((1, 3, 3, 1)[: images.ndim]) / 9
   return jax.scipy.signal.convolve(images, kernel, mode="same")

@@ -158,9 +158,8 @@ def check_own(
   targets = Targets(image, image if config.holdout else None)
   for metric in config.metrics:
     with own_code(f"metric '{metric.name}'"):
-      for name, value in jax.eval_shape(
-        partial(measure, metrics=(metric,)), image, targets
-      ).items():
+      values = jax.eval_shape(partial(measure, metrics=(metric,)), image, targets)
+      for value in values.values():
         _check_shape(value, (), "one number")
 
 
