@@ -11,7 +11,7 @@ from jaxinv.types import Dataset, Hyper
 NEGATIVE = attack.Attack(
   "negative", lambda release, shape: -attack.reshape(release, shape), words="-$W", how="negative"
 )
-ATTACKS = (*attack.DEFAULT, NEGATIVE, attack.seed_mean)
+ATTACKS = (attack.reshape, attack.init_diff, NEGATIVE, attack.seed_mean)
 SEEDS, PEOPLE, EACH, STEPS = 4, 3, 4, 3
 ARMS = (Arm("sgd", "sgd", Hyper(0.1)), Arm("adam", "adam", Hyper(0.01, weight_decay=0.5)))
 
