@@ -26,6 +26,7 @@ MOST_TILES = 100
 _STRUCTURED, _MATCHED = colour(0), colour(1)
 _WIDTH = 10.0  # Of a figure, in inches.
 _LINE = 0.14  # Of text between images, in inches.
+_MOST_LETTERS = 16  # Of a line above a photograph.
 
 
 class Pick(NamedTuple):
@@ -159,7 +160,7 @@ def _photograph_tile(audit: Audit, pick: Pick) -> Tile:
   person, likeness = int(match.person[pick.unit]), float(match.person_ncc[pick.unit])
   name = short(known.people[person], 16)
   chosen = int(match.nearest[pick.unit, 0])
-  words = f"{short(known.files[chosen], 16)}\n{match.nearest_ncc[pick.unit, 0]:+.2f}"
+  words = f"{_file_words(known.files[chosen])}\n{match.nearest_ncc[pick.unit, 0]:+.2f}"
   if pick.matched and likeness < 0:
     chosen = int(np.flatnonzero(known.person == person)[0])
     words = f"{name}\nas a negative\n{likeness:+.2f}"
@@ -167,6 +168,12 @@ def _photograph_tile(audit: Audit, pick: Pick) -> Tile:
     words += f", but\n{name} {likeness:+.2f}"
   image = np.clip(known.images[chosen] / 255, 0, 1)
   return Tile(image if image.shape[-1] == 3 else image.mean(-1), words)
+
+
+def _file_words(name: str) -> str:
+  """A photograph's name; one too long for a line has its folder, which is the person, on its own."""
+  lines = [name] if len(name) <= _MOST_LETTERS else name.rsplit("/", 1)
+  return "\n".join(short(line, _MOST_LETTERS) for line in lines)
 
 
 def all_figure(finding: Finding) -> Figure:

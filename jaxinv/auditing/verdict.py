@@ -64,8 +64,8 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
     needs = "the weights alone" if needs == "weights" else needs
     verb = "is" if own == 1 else "are"
     text = (
-      f"{own} of {num} class images {verb} closest to the references of their own class, where "
-      f"chance makes that 1 of {num} ({attack}, which needs {needs})."
+      f"{own} of {num} class images {verb} closest to the references of their own class, where 1 "
+      f"of {num} is expected by chance ({attack}, which needs {needs})."
     )
     sentences.append(text if sentences else f"{head}: {text}")
   return sentences
@@ -221,15 +221,15 @@ def coverage(audit: Audit) -> str:
   total, unseen = (sum(values_of(t.shape) for t in some) for some in (audit.tensors, left))
   tensors = f"{count(len(audit.tensors), 'tensor')} ({count(total, 'value')})"
   if not left:
-    return f"Of {tensors} none was left out."
+    return f"Of {tensors}, all were examined."
   if len(left) == len(audit.tensors):
-    return f"Of {tensors} none was looked at."
+    return f"Of {tensors}, none was examined."
   share = 100 * unseen / max(total, 1)
   if share < 1:
     share_text = "less than 1 %"
   else:
     share_text = "more than 99 %" if share > 99 else f"{share:.0f} %"
-  return f"Of {tensors}, {len(left):,} with {share_text} of the values were not looked at."
+  return f"Of {tensors}, {len(left):,} with {share_text} of the values were not examined."
 
 
 def values_of(shape: Sequence[int]) -> int:

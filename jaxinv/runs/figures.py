@@ -123,8 +123,12 @@ def mosaic(
   axis.tick_params(length=0)
   # Names are shown as they are: a dollar sign in one is no formula.
   look = {"fontsize": 8, "parse_math": False}
-  axis.set_xticks([(i + 0.5) * (width + _GAP) for i in range(columns)], heads, **look)
-  axis.set_yticks([(i + 0.5) * (height + _GAP) for i in range(rows)], sides, **look)
+  middles = [
+    [i * (side + _GAP) + (side - 1) / 2 for i in range(num)]
+    for side, num in ((width, columns), (height, rows))
+  ]
+  axis.set_xticks(middles[0], heads, **look)
+  axis.set_yticks(middles[1], sides, **look)
 
 
 def show(axis: Axes, image: Float[np.ndarray, "h w *rgb"], largest: float = 255.0) -> None:

@@ -71,6 +71,14 @@ def test_another_persons_photograph_says_who_stands_out():
   assert axis.texts[1].get_text() == "p4/2.pgm\n+0.30, but\na +0.20"
 
 
+def test_a_long_name_of_a_photograph_keeps_the_person():
+  known = people()
+  known = known._replace(files=tuple(f"person 1{name[1:]}".replace(".", "00.") for name in known.files))
+  audit = audit_of(plant(matched=3), known=known)
+  (axis,) = figures.clearest_figure(audit, figures.clearest(audit, 16)).axes
+  assert axis.texts[4].get_text() == "person 12\n000.pgm\n+0.30"
+
+
 def test_scores_are_drawn_at_their_values_and_flags_by_colour():
   finding = plant(matched=3)
   left, right = figures.scores_figure([finding, plant(what="filter")]).axes

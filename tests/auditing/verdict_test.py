@@ -78,10 +78,10 @@ def test_alpha_is_told_as_a_share(alpha, share):
 
 def test_how_much_was_looked_at():
   assert verdict.coverage(audit_of(plant())) == (
-    "Of 4 tensors (704 values), 3 with 8 % of the values were not looked at."
+    "Of 4 tensors (704 values), 3 with 8 % of the values were not examined."
   )
-  assert "none was left out" in verdict.coverage(audit_of(plant(), tensors=()))
-  assert "none was looked at" in verdict.coverage(audit_of())
+  assert "all were examined" in verdict.coverage(audit_of(plant(), tensors=()))
+  assert "none was examined" in verdict.coverage(audit_of())
 
 
 def test_the_console_has_a_line_a_finding_and_not_too_many():

@@ -32,6 +32,10 @@ def test_a_mosaic_has_every_image_in_its_place_and_white_where_there_is_none(col
   grid[1, 1] = np.nan
   _, axes = figures.new_figure(1, 1, (2.0, 2.0))
   figures.mosaic(axes[0][0], grid, ["a", "$b"], ["c", "d"])
+  # A word stands at the middle of its images, whose first pixel lies at 0.
+  height, width = grid.shape[2:4]
+  assert list(axes[0][0].get_xticks()) == [(width - 1) / 2, width + 4 + (width - 1) / 2]
+  assert list(axes[0][0].get_yticks()) == [(height - 1) / 2, height + 4 + (height - 1) / 2]
   picture = np.asarray(axes[0][0].get_images()[0].get_array(), float)
   np.testing.assert_allclose(picture[:4, :3], 0.2)
   np.testing.assert_allclose(picture[-4:, -3:], 1.0)

@@ -1,5 +1,6 @@
 """Figures of an experiment on faces: recovered images, what they are made of, curves, measures."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ def people_figure(
     for attack in single(outcome.attacks):
       if attack.name in arm.images:
         columns.append(arm.images[attack.name][0])
-        heads.append(f"{name}\n{attack.label}")
+        heads.append(f"{name}\n{textwrap.fill(attack.label, 12 if blocks > 1 else 18)}")
   grid = np.stack([displayable(column) for column in columns], 1)[list(people)]
   rows = -(-len(people) // blocks)
   height, width = grid.shape[2:4]

@@ -23,6 +23,14 @@ def test_people_are_drawn_in_their_colours(shape):
   assert heads[:4] == ["class\naverage", "sgd\nW", "sgd\nW - W0", "sgd\n-$W"]
 
 
+def test_a_long_label_is_broken_over_lines():
+  found = planted.outcome((6, 5))
+  long = found.attacks[1]._replace(words="change of W over that of the bias")
+  figure = figures.people_figure(found._replace(attacks=(long,)), ("a", "b", "c"), (0, 2))
+  heads = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+  assert heads[1] == "sgd\nchange of W over\nthat of the bias"
+
+
 def test_attacks_that_need_other_models_have_no_column():
   assert [one.name for one in figures.single(planted.ATTACKS)] == [
     "reshape",
