@@ -34,7 +34,8 @@ def test_the_attack_of_ones_own_smooths_every_colour_by_itself():
     release = jaxinv.Release({"kernel": kernel}, {"kernel": 0 * kernel})
     return own_attack.smooth_difference(release, shape)
 
-  one, three = smooth(grey, (5, 4)), smooth(colours.reshape(60, 2), (5, 4, 3))
+  one = np.asarray(smooth(grey, (5, 4)))
+  three = smooth(colours.reshape(60, 2), (5, 4, 3))
   np.testing.assert_allclose(three, one[..., None] * np.array([1, 2, 3]), rtol=1e-4)
   middle = grey.T.reshape(2, 5, 4)[:, 1:4, :3].mean((1, 2))
   np.testing.assert_allclose(one[:, 2, 1], middle, rtol=1e-4)

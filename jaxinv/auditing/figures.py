@@ -171,7 +171,7 @@ def _photograph_tile(audit: Audit, pick: Pick) -> Tile:
 
 
 def _file_words(name: str) -> str:
-  """A photograph's name; one too long for a line has its folder, which is the person, on its own."""
+  """A photograph's name; where it is too long, its folder (the person) has a line of its own."""
   lines = [name] if len(name) <= _MOST_LETTERS else name.rsplit("/", 1)
   return "\n".join(short(line, _MOST_LETTERS) for line in lines)
 

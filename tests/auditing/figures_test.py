@@ -73,8 +73,8 @@ def test_another_persons_photograph_says_who_stands_out():
 
 def test_a_long_name_of_a_photograph_keeps_the_person():
   known = people()
-  known = known._replace(files=tuple(f"person 1{name[1:]}".replace(".", "00.") for name in known.files))
-  audit = audit_of(plant(matched=3), known=known)
+  files = tuple(f"person 1{name[1:]}".replace(".", "00.") for name in known.files)
+  audit = audit_of(plant(matched=3), known=known._replace(files=files))
   (axis,) = figures.clearest_figure(audit, figures.clearest(audit, 16)).axes
   assert axis.texts[4].get_text() == "person 12\n000.pgm\n+0.30"
 
