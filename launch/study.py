@@ -23,8 +23,9 @@ from absl import flags
 from jaxinv.errors import InputError
 from jaxinv.experiments import planning
 from jaxinv.experiments.settings import Arm
-from jaxinv.experiments.study import controls, files, page_data, study
+from jaxinv.experiments.study import files, page_data, study
 from jaxinv.experiments.study import page as study_page
+from jaxinv.experiments.study.photographs import controls
 from jaxinv.experiments.study.study import StudySpec
 
 from . import flags as shared

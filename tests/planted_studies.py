@@ -8,7 +8,7 @@ from jaxinv.ensemble.groups import Host
 from jaxinv.experiments.outcome import summarize
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import files, page_data, study
-from jaxinv.experiments.study.controls import PoseStudy
+from jaxinv.experiments.study.photographs.controls import PoseStudy
 from jaxinv.experiments.study.study import Cell, StudySpec
 from jaxinv.experiments.study.verdict import judge
 from jaxinv.runs import folder

@@ -16,7 +16,7 @@ from jaxinv.errors import InputError
 from jaxinv.experiments import experiment, outcome, planning
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.experiments.study import controls
+from jaxinv.experiments.study.photographs import controls
 from jaxinv.types import Hyper
 
 CLASSES, SEEDS = 5, 4

@@ -6,8 +6,8 @@ import numpy as np
 
 from jaxinv.experiments.files import write_arms
 from jaxinv.experiments.outcome import ArmOutcome, summarize
-from jaxinv.experiments.study import controls
-from jaxinv.experiments.study.controls import PoseStudy
+from jaxinv.experiments.study.photographs import controls
+from jaxinv.experiments.study.photographs.controls import PoseStudy
 from jaxinv.experiments.study.study import CONTROLS, StudyResult, StudySpec
 from jaxinv.runs import files
 from jaxinv.runs.tables import exact, measurements, plain, write_csv

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxinv.attacks.attack import Attack
-from jaxinv.experiments.study import comparison, controls, figures, people, photographs
+from jaxinv.experiments.study import comparison, figures, people
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.page_data import (
   MANY,
@@ -22,6 +22,8 @@ from jaxinv.experiments.study.page_data import (
   watched_leaks,
   with_short_names,
 )
+from jaxinv.experiments.study.photographs import controls
+from jaxinv.experiments.study.photographs import page as photographs
 from jaxinv.experiments.study.study import attackers
 from jaxinv.experiments.study.verdict import Label, Verdict
 from jaxinv.runs import page

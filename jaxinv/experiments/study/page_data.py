@@ -11,7 +11,7 @@ from jaxinv.attacks.attack import init_diff
 from jaxinv.experiments.outcome import ArmOutcome
 from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
-from jaxinv.experiments.study.controls import PhotoLeaks, PoseStudy
+from jaxinv.experiments.study.photographs.controls import PhotoLeaks, PoseStudy
 from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, Cell, StudyResult, StudySpec
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.text import number

@@ -17,9 +17,10 @@ from jaxinv.experiments.experiment import Experiment
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.outcome import ArmOutcome, Outcome, assemble
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.experiments.study import comparison, controls, verdict
+from jaxinv.experiments.study import comparison, verdict
 from jaxinv.experiments.study.comparison import Identified, Row
-from jaxinv.experiments.study.controls import Halves, PhotoLeaks
+from jaxinv.experiments.study.photographs import controls
+from jaxinv.experiments.study.photographs.controls import Halves, PhotoLeaks
 from jaxinv.experiments.study.verdict import Verdict
 from jaxinv.training import dpsgd
 from jaxinv.training.dpsgd import Guarantee

@@ -9,7 +9,7 @@ import pytest
 from planted_arms import make_pair
 
 from jaxinv.experiments.study import comparison, files, study
-from jaxinv.experiments.study.controls import PoseStudy, best_inversion
+from jaxinv.experiments.study.photographs.controls import PoseStudy, best_inversion
 from jaxinv.runs.files import read_npz
 
 

@@ -14,12 +14,12 @@ from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import (
   comparison,
   figures,
-  figures_photographs,
   files,
   page_data,
   study,
 )
 from jaxinv.experiments.study.page import write_page
+from jaxinv.experiments.study.photographs import figures as photograph_figures
 from jaxinv.experiments.study.study import StudySpec
 from jaxinv.runs import folder
 from jaxinv.types import Hyper
@@ -123,7 +123,7 @@ def test_faces_in_colour_are_drawn_in_colour(run):
   assert picture.shape[-1] == 3
   assert picture[..., 0][picture[..., 2] == 0].max() > 0.5
   shown = np.ones((2, 3, 13, 11, 3)) * np.array([1.0, 0.5, 0.0])
-  exposed = figures_photographs.exposed_figure(shown, [["a", "b", "c"]] * 2)
+  exposed = photograph_figures.exposed_figure(shown, [["a", "b", "c"]] * 2)
   assert exposed.axes[0].images[0].get_array().shape == (13, 11, 3)
 
 

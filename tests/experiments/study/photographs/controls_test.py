@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from jaxinv.errors import InputError
 from jaxinv.experiments.outcome import ArmOutcome
-from jaxinv.experiments.study.controls import (
+from jaxinv.experiments.study.photographs.controls import (
   OUTPUT_TESTS,
   Halves,
   best_inversion,

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from jaxinv.experiments.outcome import summarize
-from jaxinv.experiments.study import comparison, controls
-from jaxinv.experiments.study import figures_photographs as figures
+from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import LEAKAGE
-from jaxinv.experiments.study.controls import OUTPUT_TESTS, PhotoLeaks, PoseStudy
 from jaxinv.experiments.study.page_data import PageData, shown_cells, watched_leaks
+from jaxinv.experiments.study.photographs import controls, figures
+from jaxinv.experiments.study.photographs.controls import OUTPUT_TESTS, PhotoLeaks, PoseStudy
 from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, StudyResult, attacks_on_one
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import save, short
@@ -28,7 +28,7 @@ _AGREE, _PARTLY = 0.5, 0.2
 
 
 def sections(data: PageData, folder: Path) -> dict[str, Any]:
-  """Draws the figures of photographs, and computes what `photographs.html.jinja` says.
+  """Draws the figures of photographs, and computes what `page.html.jinja` says.
 
   Args:
     data: what the page is of.

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxinv.experiments.study import photographs
-from jaxinv.experiments.study.controls import PoseStudy, best_inversion
+from jaxinv.experiments.study.photographs import page as photographs
+from jaxinv.experiments.study.photographs.controls import PoseStudy, best_inversion
 from jaxinv.metrics.stats import Interval
 
 

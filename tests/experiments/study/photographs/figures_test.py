@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jaxinv.experiments.study import figures_photographs as figures
-from jaxinv.experiments.study.controls import OUTPUT_TESTS, Detection, PhotoLeaks
+from jaxinv.experiments.study.photographs import figures
+from jaxinv.experiments.study.photographs.controls import OUTPUT_TESTS, Detection, PhotoLeaks
 from jaxinv.metrics.membership import Roc
 from jaxinv.metrics.stats import Interval
 

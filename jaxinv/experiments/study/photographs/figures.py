@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxinv.experiments.study.controls import OUTPUT_TESTS, PhotoLeaks
+from jaxinv.experiments.study.photographs.controls import OUTPUT_TESTS, PhotoLeaks
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import (
   colour,

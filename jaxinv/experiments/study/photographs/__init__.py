@@ -1,0 +1,1 @@
+"""Single photographs: which were trained on, and the controls that must not tell."""
