@@ -106,7 +106,8 @@ def _define_training() -> None:
     "arm",
     list(ARMS),
     "One way of training, 'NAME:key=value,key=value'; repeat for several. Keys: "
-    f"{', '.join(KEYS)}. The optimizer may be your own, as package.module:name.",
+    f"{', '.join(KEYS)}. Optimizer and model may be your own, as package.module:name: "
+    "the model a Flax module, from inputs of pixels in a row to logits.",
   )
   _what.integer("num_seeds", 4, "Number of seeds: models trained for each arm.", 1, 10**6)
   _what.string("verifier", VERIFIER, "The network that checks what is recovered, like an arm.")
@@ -169,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> None:
   place = shared.place(FLAGS)
   data = _load()
-  settings = _settings(data.train.image_shape)
+  settings = _settings(data.train)
   check(settings, data)
   if FLAGS.time_widths:
     _time_widths(settings, data, place)
@@ -245,8 +246,9 @@ def _train_and_invert(
   return trained, recovery.recover_all(settings, data, groups, trained, store, host)
 
 
-def _settings(image_shape: Sequence[int]) -> NetworkSettings:
-  arms = tuple(parse_network(text, "arm") for text in FLAGS.arm)
+def _settings(dataset: Dataset) -> NetworkSettings:
+  of_data = dataset.num_classes, dataset.image_shape
+  arms = tuple(parse_network(text, "arm", *of_data) for text in FLAGS.arm)
   refuse_twins([arm.name for arm in arms])
   for arm in arms:
     if arm.name.lower() in _TAKEN:
@@ -257,8 +259,8 @@ def _settings(image_shape: Sequence[int]) -> NetworkSettings:
   same += ("width", "save_seeds", "record_every")
   return NetworkSettings(
     arms=arms,
-    verifier=parse_network(FLAGS.verifier, "verifier"),
-    inversions=parse_inversions(FLAGS.inversion, image_shape),
+    verifier=parse_network(FLAGS.verifier, "verifier", *of_data),
+    inversions=parse_inversions(FLAGS.inversion, dataset.image_shape),
     root_seed=FLAGS.seed,
     robustness=RobustnessTest(
       FLAGS.attack,

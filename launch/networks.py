@@ -10,6 +10,7 @@ from jaxinv.training.optimizers import OPTIMIZERS, SCHEDULES
 from jaxinv.types import Hyper, RobustHyper
 
 from .arms import number, refuse_momentum, split_arm
+from .own import own_model
 
 _NUMBERS = ("learning_rate", "momentum", "weight_decay", "label_smoothing", "clip_norm")
 _WORDS = {
@@ -22,12 +23,16 @@ _WORDS = {
 KEYS = (*_WORDS, "width_factor", "adversary_radius", "adversary_steps", *_NUMBERS)
 
 
-def parse_network(text: str, flag: str) -> NetworkArm:
+def parse_network(
+  text: str, flag: str, num_classes: int, image_shape: tuple[int, ...]
+) -> NetworkArm:
   """Parses one way of training a network, `NAME:key=value,key=value`.
 
   Args:
     text: what was given.
     flag: by which flag.
+    num_classes: classes of the data, for a model of the user's own.
+    image_shape: of the data, for the same.
 
   Returns:
     The arm.
@@ -42,6 +47,10 @@ def parse_network(text: str, flag: str) -> NetworkArm:
     for key, word in words.items():
       if key == "optimizer" and ":" in word:
         words[key] = named_object(word, key, Callable)
+      elif key == "model" and ":" in word:
+        if taken := {"norm", "width_factor"} & {*words, *values}:
+          raise InputError(f"{min(taken)} is of the models that are there: leave it out for {word}")
+        words[key] = own_model(word, key, num_classes, image_shape)
       else:
         choose(key, word, _WORDS[key])
   refuse_momentum(where, words.get("optimizer", "adamw"), values)

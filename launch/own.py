@@ -1,5 +1,6 @@
 """Values of the user's own code on the command line, as package.module:name."""
 
+import inspect
 from typing import Any
 
 from absl import flags
@@ -60,11 +61,33 @@ def own_values(f: flags.FlagValues, num_classes: int) -> dict[str, Any]:
   if ":" in f.loss:
     found["loss"] = named_object(f.loss, "--loss", Loss)
   if f.model:
-    model = named_object(f.model, "--model")
-    if not isinstance(model, nn.Module):
-      with own_code(f"--model: {f.model}({num_classes})"):
-        model = model(num_classes) if callable(model) else model
-    if not isinstance(model, nn.Module):
-      raise InputError(f"--model: {f.model} gives a {type(model).__name__}, not a Flax module")
-    found["model"] = model
+    found["model"] = own_model(f.model, "--model", num_classes)
   return found
+
+
+def own_model(
+  spec: str, what: str, num_classes: int, image_shape: tuple[int, ...] | None = None
+) -> nn.Module:
+  """The model of the user's own that a text names.
+
+  Args:
+    spec: `package.module:name`, of a Flax module, or of a function of the number of classes that
+      makes one; where it has an argument `image_shape`, it is given that by name.
+    what: what it is given for, for the message: `--model`.
+    num_classes: classes of the data.
+    image_shape: of the data.
+
+  Returns:
+    The module.
+
+  Raises:
+    InputError: what is named cannot be imported, raises, or is no Flax module.
+  """
+  model = named_object(spec, what)
+  if callable(model) and not isinstance(model, nn.Module):
+    with own_code(f"{what}: {spec}({num_classes})"):
+      asked = image_shape and "image_shape" in inspect.signature(model).parameters
+      model = model(num_classes, image_shape=image_shape) if asked else model(num_classes)
+  if not isinstance(model, nn.Module):
+    raise InputError(f"{what}: {spec} gives a {type(model).__name__}, not a Flax module")
+  return model

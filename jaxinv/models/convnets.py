@@ -4,6 +4,7 @@ Inputs travel flat, as everywhere here; a network folds them into images itself.
 each gives the features that its last convolution leaves, which is where pictures are compared.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -166,6 +167,34 @@ def _outputs(x: Float[Array, "b h w c"], num_classes: int) -> Outputs:
   """The last layer, in float32 whatever the others computed in."""
   features = x.astype(jnp.float32).mean((1, 2))
   return Outputs(nn.Dense(num_classes, name="head")(features), features)
+
+
+class OwnNetwork(nn.Module):
+  """A Flax module of the caller's own, as what trains, attacks and measures networks takes it.
+
+  Attributes:
+    network: from inputs [b, p], in [0, 1], to logits [b, k] or to `Outputs`. Where its call has an
+      argument `train`, it is told whether it trains.
+    image_shape: (h, w, c) of an input.
+    num_classes: number of logits, k.
+
+  Example:
+    >>> model = OwnNetwork(nn.Dense(10), (4, 4, 3), 10)
+    >>> outputs, _ = model.init_with_output(jax.random.key(0), jnp.ones((2, 48)))
+    >>> outputs.logits.shape
+    (2, 10)
+  """
+
+  network: nn.Module
+  image_shape: tuple[int, int, int]
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b p"], train: bool = False) -> Outputs:
+    """Answers a batch of inputs; logits are its features too where it gives no other."""
+    told = "train" in inspect.signature(self.network.__call__).parameters
+    said = self.network(x, train=train) if told else self.network(x)
+    return said if isinstance(said, Outputs) else Outputs(said, said)
 
 
 class Design(NamedTuple):

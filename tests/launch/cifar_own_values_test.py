@@ -12,6 +12,7 @@ from launch import cifar
 from launch.run import _parse
 
 _MODULE = """
+import flax.linen as nn
 import numpy as np
 import optax
 import jaxinv
@@ -33,6 +34,23 @@ def features():
 def descend(hyper):
   return optax.sgd(hyper.learning_rate)
 
+class Net(nn.Module):
+  num_classes: int
+  image_shape: tuple
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = nn.Conv(4, (3, 3))(x.reshape(-1, *self.image_shape))
+    x = nn.BatchNorm(not train)(x).reshape(len(x), -1)
+    return nn.Dense(self.num_classes)(x)
+
+def wide(num_classes):
+  return nn.Dense(num_classes + 1)
+
+def narrow(num_classes):
+  return Net(num_classes, (5, 5, 1))
+
+linear = nn.Dense(3)
 number = 3
 """
 # Untrained networks: what takes longest to compile is a training step.
@@ -68,8 +86,13 @@ def run(*arguments, flags=_SMALL):
 
 
 def test_grey_images_of_the_user_s_own_function_are_trained_on_inverted_and_shown(module, tmp_path):
-  flags = [it.replace("=sgd", f"={module}:descend") for it in _SMALL]
+  flags = [it for it in _SMALL if "--arm" not in it]
+  flags += [f"--arm=own:model={module}:Net,optimizer={module}:descend"]
   assert run(f"--dataset={module}:grey", "--out_dir=run", flags=flags) == 0
+  weights = read_npz(tmp_path / "run" / "weights" / "own.npz")
+  # A network of the user's own is told the images' shape, and its kernels are found and shown.
+  assert weights["params/network/Conv_0/kernel"].shape == (1, 3, 3, 1, 4)
+  assert weights["batch_stats/network/BatchNorm_0/mean"].shape == (1, 4)
   images = read_npz(tmp_path / "run" / "recovered" / "own.npz")["pgd"]
   assert images.shape == (1, 3, 2, 8, 12, 1) and np.isfinite(images).all()
   config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -77,6 +100,7 @@ def test_grey_images_of_the_user_s_own_function_are_trained_on_inverted_and_show
   page = (tmp_path / "run" / "report.html").read_text()
   # A fifth of 15 a class.
   assert "36 training images and 9 test images" in page and "20% of each class" in page
+  assert "has 3 x 3 x 1 values" in page
 
 
 def divided(*arguments):
@@ -111,6 +135,16 @@ def test_a_folder_s_images_are_resized_and_divided_by_the_root_seed(folder):
     (("--dataset={}:grey", "--inversion=x:scales=8-1"), "--inversion x: scales: blocks of 8"),
     (("--dataset={}:grey", "--arm=a:optimizer={}:number"), "--arm a: optimizer"),
     (("--dataset={}:grey", "--arm=a:optimizer={}:missing"), "has no 'missing'"),
+    (("--dataset={}:grey", "--arm=a:model={}:missing"), "--arm a: model: mine_for_cifar has no"),
+    (("--dataset={}:grey", "--arm=a:model={}:number"), "gives a int, not a Flax module"),
+    (
+      ("--dataset={}:grey", "--arm=a:model={}:few"),
+      "mine_for_cifar:few(3): TypeError: few() takes",
+    ),
+    (("--dataset={}:grey", "--arm=a:model={}:wide"), "outputs of shape (1, 4): need (1, 3) logits"),
+    (("--dataset={}:grey", "--arm=a:model={}:narrow"), "cannot take images of 96 values"),
+    (("--dataset={}:grey", "--arm=a:model={}:linear,norm=batch"), "leave it out for mine_for"),
+    (("--dataset={}:grey", "--verifier=a:model={}:wide"), "the verifier: the model gives"),
   ],
 )
 def test_what_cannot_be_used_is_one_line_and_writes_nothing(

@@ -113,7 +113,7 @@ def _asked(out_dir: Path):
   """Settings and data of the run, from its flags."""
   run._parse(cifar.FLAGS, [*_SMALL, f"--out_dir={out_dir}"])
   data = cifar._load()
-  return cifar._settings(data.train.image_shape), data
+  return cifar._settings(data.train), data
 
 
 def test_stopped_anywhere_and_gone_on_gives_the_same_bits(ran, tmp_path, monkeypatch):

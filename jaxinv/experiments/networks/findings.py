@@ -65,7 +65,8 @@ class ArmResult(NamedTuple):
     measures: of the models themselves: `train_loss`, `train_accuracy`, `holdout_accuracy`,
       `weight_movement`, `robust_accuracy`.
     inverted: by inversion's name.
-    kernels: the first layer's of the first seed that did not diverge.
+    kernels: the first convolution's of the first seed that did not diverge; None where no
+      convolution takes the image.
     variables: parameters and running statistics of the first seeds, flat by name, each [s, ...].
   """
 
@@ -75,7 +76,7 @@ class ArmResult(NamedTuple):
   history: dict[str, Float[np.ndarray, "s t"]]
   measures: Measures
   inverted: dict[str, Inverted]
-  kernels: Float[np.ndarray, "kh kw c u"]
+  kernels: Float[np.ndarray, "kh kw c u"] | None
   variables: dict[str, np.ndarray]
 
 

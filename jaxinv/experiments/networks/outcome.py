@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -28,7 +29,7 @@ from jaxinv.experiments.outcome import CURVES, summarize_arm
 from jaxinv.metrics import memorisation, stats
 from jaxinv.metrics.stats import Interval
 from jaxinv.models.params import flatten
-from jaxinv.types import Params, TrainTest
+from jaxinv.types import TrainTest
 
 # Deals of the permutation test of memory.
 _DEALS = 1999
@@ -123,15 +124,18 @@ def _assemble_arm(
       name: _pool(judges, [of_seed.get(name) for of_seed in measured])
       for name in settings.inversions
     },
-    kernels=_kernels(networks),
+    kernels=_kernels(networks, judges.data.train.image_shape[-1]),
     variables={name: np.stack([one[name] for one in flat]) for name in flat[0]},
   )
 
 
-def _kernels(networks: Sequence[TrainedNetwork]) -> Float[np.ndarray, "kh kw c u"]:
-  """The first layer's, of the first network that did not diverge."""
-  shown: Params = next(filter(healthy, networks), networks[0]).variables
-  return shown["params"]["Conv_0"]["kernel"]
+def _kernels(
+  networks: Sequence[TrainedNetwork], colours: int
+) -> Float[np.ndarray, "kh kw c u"] | None:
+  """Those of the convolution that takes the image, of the first network that did not diverge."""
+  shown = next(filter(healthy, networks), networks[0]).variables["params"]
+  kernels = (x for x in jax.tree.leaves(shown) if x.ndim == 4 and x.shape[2] == colours)
+  return next(kernels, None)
 
 
 def _pool(judges: Judges, measured: Sequence[InversionMeasures | None]) -> Inverted:

@@ -159,9 +159,16 @@ def _about(data: PageData) -> dict[str, Any]:
     "attack": attack,
     "num_attacked": min(attack.images or num_test, num_test),
     "image_shape": result.image_shape,
-    "kernel_shape": next(iter(result.arms.values())).kernels.shape[:3],
+    "kernel_shape": next(iter(result.arms.values())).kernels.shape[:3]
+    if _convolves(result)
+    else None,
     "class_shown": result.names[_class_shown(result)],
   }
+
+
+def _convolves(result: NetworksResult) -> bool:
+  """Whether all networks begin with a convolution, as those of the caller's own may not."""
+  return all(arm.kernels is not None for arm in result.arms.values())
 
 
 def _class_shown(result: NetworksResult) -> int:
@@ -181,7 +188,7 @@ def _draw(data: PageData) -> dict[str, Any]:
     "memorisation": figures.memorisation_figure(result, summary),
     "neighbours": figures.neighbours_figure(result, last, first),
     "curves": figures.curves_figure(result),
-    "kernels": figures.kernels_figure(result),
+    **({"kernels": figures.kernels_figure(result)} if _convolves(result) else {}),
     **{f"grid-{how}": figures.grid_figure(result, how) for how in others},
     **{f"neighbours-{arm}": figures.neighbours_figure(result, arm, first) for arm in earlier},
   }

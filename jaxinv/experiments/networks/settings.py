@@ -4,15 +4,16 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxinv.attacks import recipes
 from jaxinv.attacks.recipes import Inversion
 from jaxinv.data.splits import check_dataset
-from jaxinv.errors import InputError, choose, named
+from jaxinv.errors import InputError, choose, named, own_code
 from jaxinv.experiments.settings import check_names
-from jaxinv.models.convnets import make_convnet
+from jaxinv.models.convnets import OwnNetwork, make_convnet
 from jaxinv.training import adversary
 from jaxinv.training.network import TrainConfig
 from jaxinv.training.optimizers import OPTIMIZERS, SCHEDULES, Optimizer
@@ -26,8 +27,8 @@ class NetworkArm(NamedTuple):
 
   Attributes:
     name: what it is called, in files too.
-    model: a name in `convnets.DESIGNS`.
-    width_factor: on its channels.
+    model: a name in `convnets.DESIGNS`, or a Flax module like `convnets.OwnNetwork.network`.
+    width_factor: on its channels; without meaning for a module, like the norm.
     norm: a name in `convnets.NORMS`.
     optimizer: a name in `optimizers.OPTIMIZERS`, or a function like those.
     schedule: a name in `optimizers.SCHEDULES`.
@@ -37,7 +38,7 @@ class NetworkArm(NamedTuple):
   """
 
   name: str
-  model: str = "resnet8"
+  model: str | nn.Module = "resnet8"
   width_factor: float = 0.375
   norm: str = "group"
   optimizer: str | Optimizer = "adamw"
@@ -110,6 +111,8 @@ class NetworkSettings:
 def model_of(settings: NetworkSettings, arm: NetworkArm, data: TrainTest) -> nn.Module:
   """The network of an arm, for a data set."""
   shape, classes = data.train.image_shape, data.train.num_classes
+  if isinstance(arm.model, nn.Module):
+    return OwnNetwork(arm.model, shape, classes)
   dtype = DTYPES[settings.dtype]
   return make_convnet(arm.model, shape, classes, arm.width_factor, arm.norm, dtype)
 
@@ -139,7 +142,7 @@ def check(settings: NetworkSettings, data: TrainTest) -> None:
       for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         choose(what, getattr(arm, what), known)
       adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
-      model_of(settings, arm, data)
+      _check_model(model_of(settings, arm, data), data.train)
   with named("the attack"):
     adversary.check(settings.robustness.name, settings.robustness.radius, settings.robustness.steps)
   for recipe in settings.inversions.values():
@@ -159,6 +162,26 @@ def check(settings: NetworkSettings, data: TrainTest) -> None:
     raise InputError(
       f"a batch of {settings.batch_size} does not fit the {kept} images that each model is trained "
       f"on: give a --batch_size from 1 to {kept}"
+    )
+
+
+def _check_model(model: nn.Module, dataset: Dataset) -> None:
+  """Raises InputError unless a network gives logits of the classes, trained or not."""
+  if not isinstance(model, OwnNetwork):
+    return
+  one = jnp.zeros((1, dataset.inputs.shape[1]))
+
+  def said(key):
+    variables = model.init(key, one)
+    kept = [name for name in variables if name != "params"]
+    return model.apply(variables, one), model.apply(variables, one, train=True, mutable=kept)[0]
+
+  with own_code(f"the model cannot take images of {one.size} values, one a row"):
+    hash(model)  # Its fields are a part of the compiled programs' names.
+    shapes = {outputs.logits.shape for outputs in jax.eval_shape(said, jax.random.key(0))}
+  if shapes != {(1, dataset.num_classes)}:
+    raise InputError(
+      f"the model gives outputs of shape {shapes.pop()}: need (1, {dataset.num_classes}) logits"
     )
 
 

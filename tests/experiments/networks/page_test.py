@@ -128,6 +128,14 @@ def test_one_seed_and_one_arm_have_plain_numbers(tmp_path, accuracies):
   assert "None" not in text.split("This run")[0] and "nan" not in text.split("data:image")[0]
 
 
+def test_networks_that_begin_with_no_convolution_have_no_kernels_to_show(tmp_path):
+  result = make_result(TWO)
+  arms = result.arms | {"robust": result.arms["robust"]._replace(kernels=None)}
+  text, _ = write(tmp_path, result._replace(arms=arms))
+  assert "Reshaped weights" not in text and not (tmp_path / "figures" / "kernels.png").exists()
+  assert "Reshaped weights" in write(tmp_path, result)[0]
+
+
 def test_test_images_that_were_divided_off_are_said_to_be(tmp_path):
   words = "are 20% of each class, chosen at random by the root seed"
   assert words in write(tmp_path, make_result(TWO), held_out=0.2)[0]
