@@ -22,6 +22,7 @@ jaxtyping.install_import_hook("jaxinv", "beartype.beartype")
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from scipy.ndimage import gaussian_filter  # noqa: E402
 
 from helpers import plant  # noqa: E402
 from jaxinv.ensemble.groups import Host  # noqa: E402
@@ -39,6 +40,14 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 def planted() -> Dataset:
   """5 people, 8 images each, of 13 x 11 pixels."""
   return plant()
+
+
+@pytest.fixture(scope="session")
+def blurred(planted) -> Dataset:
+  """The planted images, whose pixels are now like their neighbours'."""
+  images = gaussian_filter(planted.inputs.reshape(-1, *planted.image_shape), (0, 1.5, 1.5))
+  images = (images - images.min()) / np.ptp(images)
+  return planted._replace(inputs=images.reshape(len(images), -1))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jaxinv
-from helpers import assert_fails, plant
+from helpers import plant
 from jaxinv.experiments import outcome
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.runs.tables import SEVERAL
@@ -101,58 +101,3 @@ def test_images_in_colour_are_recovered(planted):
   images = found.arms["plain"].images["init_diff"]
   assert images.shape == (2, 5, 9, 8, 3)
   assert found.arms["plain"].measures["init_diff"]["ncc_centred"].min() > 0.5
-
-
-def test_what_cannot_be_attacked_is_refused_before_training(planted):
-  class Pooled(nn.Module):
-    @nn.compact
-    def __call__(self, inputs):
-      return nn.Dense(5)(inputs[:, :100])
-
-  def fails(*parts, **changes):
-    assert_fails(lambda: outcome.run(settings_of(**changes), planted), *parts)
-
-  fails("no kernel leads from 143 features", model=Pooled())
-  fails("(1, 3)", "(1, 5)", model=Tanh(3))
-  wrong = NEGATIVE._replace(recover=lambda release, shape: jnp.zeros((5, 2, 2)))
-  fails("attack 'negative'", "(5, 2, 2)", "(5, 13, 11)", attacks=(wrong,))
-  broken = NEGATIVE._replace(recover=lambda release, shape: release.params["nothing"])
-  fails("attack 'negative'", "nothing", attacks=(broken,))
-  unknown = NEGATIVE._replace(needs=frozenset({"params", "diary"}))
-  fails("attack 'negative'", "needs 'diary'", "init_params", attacks=(unknown,))
-  fails("attack 'negative'", "twice", attacks=(NEGATIVE, NEGATIVE))
-  fails("several models", attacks=("seed_mean",))
-  fails("model", attacks=(NEGATIVE._replace(name="model"),))
-  fails("unknown attack 'resahpe'", "reshape", attacks=("resahpe",))
-  fails("unknown metric 'nncc'", metrics=("nncc",))
-  named = [Arm(name, lambda hyper: optax.sgd(0.1), Hyper()) for name in "ab"]
-  fails("two different optimizers", arms=tuple(named))
-
-
-def test_own_code_that_fails_is_refused_before_training(planted):
-  def fails(*parts, **changes):
-    assert_fails(lambda: outcome.run(settings_of(**changes), planted), *parts)
-
-  def silent(*_):
-    raise RuntimeError  # Without a message.
-
-  for measure, part in (
-    (silent, "RuntimeError"),
-    (lambda images, targets: images.mean((1, 2)), "gives (5,): need one number"),
-    (lambda images, targets: None, "gives NoneType"),
-    (lambda images, targets: "much", "TypeError"),
-  ):
-    fails("metric 'error'", part, metrics=(ERROR._replace(measure=measure),))
-  for optimizer, part in (
-    (silent, "RuntimeError"),
-    (lambda hyper: None, "NoneType"),
-    (lambda hyper: optax.sgd(0.1 if hyper.learning_rate > 1 else 0.2), "TracerBoolConversionError"),
-  ):
-    fails("arm 'own': the optimizer", part, arms=(Arm("own", optimizer, Hyper()),))
-
-  class Unready(nn.Module):
-    @nn.compact
-    def __call__(self, inputs):
-      raise NotImplementedError("to do\nlater")
-
-  fails("the model", "143 values", "NotImplementedError: to do", model=Unready())
