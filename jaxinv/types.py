@@ -77,6 +77,20 @@ class TrainTest(NamedTuple):
   test: Dataset
 
 
+class Span(NamedTuple):
+  """The span of examples: their singular value decomposition, left @ diag(values) @ right.
+
+  Attributes:
+    left: orthonormal columns.
+    values: singular values, all above 0.
+    right: orthonormal rows.
+  """
+
+  left: Float[Array, "n r"]
+  values: Float[Array, " r"]
+  right: Float[Array, "r p"]
+
+
 class Data(NamedTuple):
   """What a compiled program sees of a data set: all examples, and one seed's split of them.
 
@@ -93,6 +107,8 @@ class Data(NamedTuple):
     pixel_means: these means, likewise.
     components: principal components of the examples, for attackers that know some of them; see
       `attacks.filtered.components`. None where no attack needs them.
+    span: of all examples, where it is looked for what each left in the weights, see
+      `attacks.traces`; None elsewhere.
   """
 
   inputs: Float[Array, "n p"]
@@ -104,6 +120,7 @@ class Data(NamedTuple):
   pixel_gram: Float[Array, "n n"] | None = None
   pixel_means: Float[Array, " n"] | None = None
   components: Float[Array, "2 r p"] | None = None
+  span: Span | None = None
 
 
 class Hyper(NamedTuple):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxinv.attacks.attack import resolve as resolve_attacks
 from jaxinv.attacks.filtered import components
+from jaxinv.attacks.traces import span_of
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.seeds import shuffle_labels, split_data
@@ -88,6 +89,8 @@ def with_data(experiment: Experiment, dataset: Dataset) -> Experiment:
   if any("others" in attack.needs for attack in experiment.config.attacks):
     known = components(dataset.inputs, dataset.labels, dataset.image_shape)
     data = data._replace(components=jnp.asarray(known))
+  if experiment.settings.photographs:
+    data = data._replace(span=span_of(dataset.inputs))
   return experiment._replace(dataset=dataset, data=data)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxinv.attacks import DEFAULT as DEFAULT_ATTACKS
 from jaxinv.attacks import Attack, recover
 from jaxinv.attacks.release import defend
+from jaxinv.attacks.traces import traces
 from jaxinv.data import splits
 from jaxinv.ensemble.mapping import STATE_AXES, fetch_run, over_devices, run_at, trained_axes
 from jaxinv.ensemble.program import Program
@@ -135,6 +136,7 @@ def examine(trainer: Trainer, config: EvalConfig, model: Trained) -> Findings:
       measures["model"] |= accuracies(logits, data)
     if config.photographs:
       details["logits"] = logits
+      details["traces"] = traces(release, data.labels, config.num_classes, data.span)
   return Findings(
     weights=class_weights(params, num_features, config.num_classes),
     init_weights=class_weights(init_params, num_features, config.num_classes),

@@ -9,18 +9,26 @@ Scores are finite: leave models that diverged out, whole rows, before calling an
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxinv import errors
 from jaxinv.errors import InputError
+from jaxinv.metrics.roc import auc_each
 from jaxinv.metrics.rows import centred
 
 # Least variance of a fit, as a share of that of all scores: keeps every likelihood ratio finite.
 _LEAST_VARIANCE = 1e-6
 _TINY = np.finfo(np.float64).tiny
+
+# Of the Gaussians of LiRA, and how many times larger than the population's RMIA's ratio has to be.
+VARIANCES = ("each", "shared", "global")
+GAMMAS = (1.0, 0.5, 1.25, 2.0, 4.0)
+# From so many models on an attack can be tuned on one half of them for the other.
+ENOUGH_TO_TUNE = 16
 
 
 def confidence(
@@ -70,7 +78,7 @@ def references(members: Bool[np.ndarray, "s n"]) -> Float[np.ndarray, "s s"]:
 
 
 def lira(
-  scores: Float[np.ndarray, "s n"], members: Bool[np.ndarray, "s n"], fixed_variance: bool = False
+  scores: Float[np.ndarray, "s n"], members: Bool[np.ndarray, "s n"], variance: str = "each"
 ) -> Float[np.ndarray, "s n"]:
   """The likelihood ratio attack, online; Carlini et al. 2022, arXiv 2112.03570.
 
@@ -82,20 +90,25 @@ def lira(
     scores: any score, larger or not where a photograph was trained on: `confidence`, or the
       likeness of what was recovered.
     members: which photographs each model was trained on.
-    fixed_variance: whether all photographs share one variance for in and one for out, of the
-      scores about their own photograph's means: better for few references. The authors' program
-      has the variance about the mean of all, where the photographs' difficulty counts as noise.
+    variance: of each photograph by itself, `each`; or one for all, which is better for few
+      references: `shared`, about each photograph's own mean; or `global`, as the authors' program
+      has it, about the mean of all, where the photographs' difficulty counts as noise.
 
   Returns:
     The log-likelihood ratio of each model for each photograph. Free of the scores' units; 0 for a
     photograph that all models score alike.
 
   Raises:
-    InputError: if a photograph has fewer than 3 references (fixed variance: 2) of either kind.
+    InputError: if a photograph has fewer than 3 references (of one variance for all: 2) of either
+      kind, or if the variance has no such name.
   """
-  scores, use = centred(np.asarray(scores, np.float64), 0), references(members)
+  errors.choose("variance", variance, {name: name for name in VARIANCES})
+  scores = np.asarray(scores, np.float64)
+  difficulty = scores.mean(0, keepdims=True)
+  scores, use = centred(scores, 0), references(members)
+  about = scores + (difficulty - difficulty.mean()) if variance == "global" else scores
   inside, outside = (
-    _log_density(scores, chosen.astype(np.float64), use, fixed_variance)
+    _log_density(scores, about, chosen.astype(np.float64), use, variance)
     for chosen in (members, ~members)
   )
   return inside - outside
@@ -103,18 +116,29 @@ def lira(
 
 def _log_density(
   scores: Float[np.ndarray, "s n"],
+  about: Float[np.ndarray, "s n"],
   chosen: Float[np.ndarray, "s n"],
   use: Float[np.ndarray, "s s"],
-  fixed_variance: bool,
+  kind: str,
 ) -> Float[np.ndarray, "s n"]:
-  """Of each target's score, under the Gaussian of its chosen references; less log sqrt(2 pi)."""
-  counts = _counts(chosen, use, 2 if fixed_variance else 3)
+  """Of each target's score, under the Gaussian of its chosen references; less log sqrt(2 pi).
+
+  Of the `global` variance, that of the scores `about` the mean of all; else they are the scores.
+  """
+  counts = _counts(chosen, use, 3 if kind == "each" else 2)
   means = use @ (chosen * scores) / counts
   # The scores are centred, so that this difference of sums loses nothing that matters.
-  squares = use @ (chosen * scores**2) - counts * means**2
+  squares = use @ (chosen * about**2)
   freedom, spread = counts - 1, np.square(scores).mean(0)
-  if fixed_variance:
+  if kind == "global":
+    totals = (use @ (chosen * about)).sum(1, keepdims=True)
+    num = counts.sum(1, keepdims=True)
+    squares, freedom = squares.sum(1, keepdims=True) - totals**2 / num, num - 1
+  else:
+    squares = squares - counts * means**2
+  if kind == "shared":
     squares, freedom = (x.sum(1, keepdims=True) for x in (squares, freedom))
+  if kind != "each":
     spread = spread.mean()
   variance = np.maximum(squares / freedom, np.maximum(_LEAST_VARIANCE * spread, _TINY))
   return -0.5 * (np.log(variance) + (scores - means) ** 2 / variance)
@@ -200,68 +224,43 @@ def _log_ratio(
   return log_p - top - np.log(np.maximum(np.mean(means, 0), _TINY))
 
 
-class Roc(NamedTuple):
-  """How well a score tells members from others.
+def tuned(
+  score: Callable[[Any, Int[np.ndarray, " _"]], Float[np.ndarray, "_ n"]],
+  choices: Sequence[Any],
+  members: Bool[np.ndarray, "s n"],
+) -> Float[np.ndarray, "s n"]:
+  """The scores of an attack whose setting is chosen on models of the attacker's own.
 
-  Attributes:
-    auc: probability that a member scores above another, ties counted half.
-    tpr: by false positive rate, the largest share of the members found at no more than that.
-  """
-
-  auc: float
-  tpr: dict[float, float]
-
-
-def roc(
-  scores: Float[np.ndarray, "*any"],
-  members: Bool[np.ndarray, "*any"],
-  rates: Sequence[float] = (0.001, 0.01, 0.05),
-) -> Roc:
-  """The receiver operating characteristic of all scores pooled.
+  The pairs of models are halved. What serves best on one half, by the mean AUC of its models, with
+  that half alone as references, is used for the other: no target's membership helps to choose.
 
   Args:
-    scores: larger where membership is likelier.
-    members: which of them are members'.
-    rates: false positive rates, in [0, 1].
+    score: from a choice and indices of models to their scores, those models being each other's
+      references.
+    choices: the settings; the first where there are too few models to choose.
+    members: which photographs each model was trained on; models 2 j and 2 j + 1 are a pair.
 
   Returns:
-    The exact AUC (Mann-Whitney), and the TPR at each rate: of a threshold that exists, not between
-    two, and equal scores are above it together or not at all.
+    The scores, of all models, with all as references.
 
-  Raises:
-    InputError: if there are no members, or nobody else.
+  Example:
+    >>> members = np.tile([[True, False], [False, True]], (8, 1))
+    >>> found = tuned(lambda sign, rows: sign * members[rows], [-1.0, 1.0], members)
+    >>> float(auc_each(found, members, axis=1).mean())
+    1.0
   """
-  scores, members = scores.ravel(), members.ravel()
-  if members.all() or not members.any():
-    raise InputError("a ROC needs scores of members and of others: train on a part of the data")
-  order = np.argsort(-scores)
-  scores_down, hits = scores[order], members[order]
-  last = np.append(scores_down[1:] != scores_down[:-1], True)
-  tpr, fpr = (np.append(0, x.cumsum()[last] / x.sum()) for x in (hits, ~hits))
-  area = auc_each(scores[:, None], members[:, None], axis=0)[0]
-  return Roc(float(area), {rate: float(tpr[fpr <= rate].max()) for rate in rates})
-
-
-def auc_each(
-  scores: Float[np.ndarray, "s n"], members: Bool[np.ndarray, "s n"], axis: int
-) -> Float[np.ndarray, " _"]:
-  """The AUC of each photograph over models, or of each model over photographs; Mann-Whitney.
-
-  Args:
-    scores: larger where membership is likelier.
-    members: which photographs each model was trained on.
-    axis: 0 for over models, [n]; 1 for over photographs, [s].
-
-  Returns:
-    One AUC each, ties counted half; NaN where there are no members, or only members.
-  """
-  from scipy.stats import rankdata  # Slow to import, and only the end of a run needs it.
-
-  ranks = rankdata(scores, axis=axis)
-  inside, outside = members.sum(axis), (~members).sum(axis)
-  wins = (ranks * members).sum(axis) - inside * (inside + 1) / 2
-  pairs = inside * outside
-  return np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
+  everyone = np.arange(len(members))
+  if len(members) < ENOUGH_TO_TUNE or len(choices) == 1:
+    return score(choices[0], everyone)
+  halves = [everyone[everyone // 2 % 2 == odd] for odd in (0, 1)]
+  found, known = np.empty(members.shape), {}
+  for own, others in zip(halves, reversed(halves), strict=True):
+    worth = [np.nanmean(auc_each(score(c, others), members[others], axis=1)) for c in choices]
+    best = int(np.argmax(worth))
+    if best not in known:
+      known[best] = score(choices[best], everyone)
+    found[own] = known[best][own]
+  return found
 
 
 def gap(

@@ -2,13 +2,15 @@
 
 Every photograph is in the training set of exactly half of the models, so whatever else there is
 about it (a plain face, a common pose) is the same with it and without it, and only what training on
-it does is left. Two kinds of attack are compared on the same models: by what the inversion of the
-weights shows, and by the models' outputs.
+it does is left. Three kinds of attack are compared on the same models: by what the inversion of the
+weights shows, by the models' outputs, and by what W - W0 is made of.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -18,12 +20,19 @@ from jaxinv.experiments.outcome import ArmOutcome, assemble
 from jaxinv.experiments.pose_sweep import over_poses
 from jaxinv.experiments.study import comparison
 from jaxinv.metrics import membership
-from jaxinv.metrics.membership import Roc, auc_each, gap, lira, rmia, roc
+from jaxinv.metrics.membership import ENOUGH_TO_TUNE, GAMMAS, gap, lira, rmia, tuned
+from jaxinv.metrics.roc import Roc, auc_each, roc, tpr_intervals
 from jaxinv.metrics.stats import Interval, mean_intervals
 from jaxinv.types import Dataset
 
-# By the models' outputs; the rest of an arm's tests are by what inversion shows.
-OUTPUT_TESTS = ("lira", "lira_fixed", "rmia")
+# By the models' outputs; and by the change of the weights. The rest of an arm's tests are by what
+# inversion shows.
+OUTPUT_TESTS = ("confidence", "lira", "lira_fixed", "lira_global", "rmia")
+WHITE_BOX = "white_box"
+# False positive rates at which members are counted.
+RATES = (0.001, 0.01, 0.05)
+# LiRA's own variance needs 3 references of either kind beside a model and its complement.
+FEWEST_MODELS = 8
 
 
 class Halves(NamedTuple):
@@ -45,13 +54,28 @@ class Detection(NamedTuple):
 
   Attributes:
     pooled: over all models and photographs.
+    tpr: by false positive rate, the share of members found, pooled, with its interval over models.
     auc: the AUC of a model over its photographs: mean over models, with its interval.
     by_photograph: the AUC of each photograph over the models.
   """
 
   pooled: Roc
+  tpr: dict[float, Interval]
   auc: Interval
   by_photograph: Float[np.ndarray, " c"]
+
+
+class Strongest(NamedTuple):
+  """The test that tells members best.
+
+  Attributes:
+    name: of the test with the largest mean AUC; of few models `white_box`.
+    auc: of each half of the models under the test that is best on the other half, so that being the
+      best of many by luck does not count; the mean over models.
+  """
+
+  name: str
+  auc: Interval
 
 
 class PhotoLeaks(NamedTuple):
@@ -59,7 +83,8 @@ class PhotoLeaks(NamedTuple):
 
   Attributes:
     tests: by attack: `similarity/ATTACK`, how like the recovered face is; `calibrated/ATTACK`, the
-      same by LiRA on the likeness under the other models; `lira`, `lira_fixed`, `rmia`.
+      same by LiRA on the likeness under the other models; `OUTPUT_TESTS`; `white_box`.
+    strongest: of these.
     shown: by inversion attack, how much more alike each photograph is when it was in, in standard
       deviations.
     answered: how much more confident the models are of each photograph when it was in, likewise.
@@ -67,6 +92,7 @@ class PhotoLeaks(NamedTuple):
   """
 
   tests: dict[str, Detection]
+  strongest: Strongest
   shown: dict[str, Float[np.ndarray, " c"]]
   answered: Float[np.ndarray, " c"]
   agreement: dict[str, float]
@@ -100,52 +126,114 @@ def photo_leaks(
     labels: class of each example.
 
   Returns:
-    What was found; None where all or too many models diverged. A model that did not
-    is left out together with its complement, so that the halves stay halves.
-
-  Raises:
-    InputError: there are too few models for LiRA.
+    What was found; None where fewer than `FEWEST_MODELS` did not diverge. A model that did is left
+    out together with its complement, so that the halves stay halves.
   """
-  pairs = arm.healthy.reshape(-1, 2).all(1)
-  whom = np.repeat(pairs, 2)
-  if not whom.any():
+  whom = unbroken(arm)
+  if whom.sum() < FEWEST_MODELS:
     return None
-  logits, chosen = arm.details["logits"][whom], halves.candidates
-  members = halves.members[whom]
-  mine = members[:, chosen]
-  confidence = membership.confidence(logits[:, chosen], labels[chosen])
-  scores = {
-    "lira": lira(confidence, mine),
-    "lira_fixed": lira(confidence, mine, fixed_variance=True),
-    "rmia": rmia(logits, labels, members, chosen, halves.population),
-  }
-  likeness = {
-    attack: values[whom][:, chosen] for attack, values in arm.details["similarity"].items()
-  }
-  for attack, values in likeness.items():
-    scores[f"similarity/{attack}"] = values
-    scores[f"calibrated/{attack}"] = lira(values, mine, fixed_variance=True)
-  shown = {attack: gap(values, mine) for attack, values in likeness.items()}
-  answered = gap(confidence, mine)
+  members, chosen = halves.members[whom], halves.candidates
+  mine, details = members[:, chosen], jax.tree.map(lambda x: x[whom], arm.details)
+  known: dict[bytes, dict[str, np.ndarray]] = {}
+
+  def score(test, rows):
+    if rows.tobytes() not in known:
+      some = halves._replace(members=members[rows])
+      known[rows.tobytes()] = scores(jax.tree.map(lambda x: x[rows], details), some, labels)
+    return known[rows.tobytes()][test]
+
+  everyone = np.arange(len(mine))
+  score(WHITE_BOX, everyone)
+  names = list(known[everyone.tobytes()])
+  tests = {name: detect(score(name, everyone), mine) for name in names}
+  # Where models are too few to choose, what is known beforehand to be strongest.
+  few = len(mine) < ENOUGH_TO_TUNE
+  best = WHITE_BOX if few else max(tests, key=lambda name: tests[name].auc.mean)
+  auc = auc_each(tuned(score, names, mine), mine, axis=1)
+  shown = {attack: gap(values[:, chosen], mine) for attack, values in details["similarity"].items()}
+  answered = gap(score("confidence", everyone), mine)
   return PhotoLeaks(
-    tests={name: detect(values, mine) for name, values in scores.items()},
+    tests=tests,
+    strongest=Strongest(best, mean_intervals(auc[None])[0]),
     shown=shown,
     answered=answered,
     agreement={attack: rank_correlation(values, answered) for attack, values in shown.items()},
   )
 
 
+def scores(
+  details: Mapping[str, Any], halves: Halves, labels: Int[np.ndarray, " n"]
+) -> dict[str, Float[np.ndarray, "s c"]]:
+  """The scores of all tests, of models that are each other's references.
+
+  Args:
+    details: of these models, `logits`, `traces` and `similarity`.
+    halves: who was in their training sets.
+    labels: class of each example.
+
+  Returns:
+    By test, larger where membership is likelier.
+  """
+  members, chosen = halves.members, halves.candidates
+  logits, mine = details["logits"], members[:, chosen]
+  confidence = membership.confidence(logits[:, chosen], labels[chosen])
+
+  def by_rmia(gamma, rows):
+    return rmia(logits[rows], labels, members[rows], chosen, halves.population, gamma)
+
+  found = {
+    WHITE_BOX: white_box(details["traces"][:, :, chosen], mine),
+    "confidence": confidence,
+    "lira": lira(confidence, mine),
+    "lira_fixed": lira(confidence, mine, "shared"),
+    "lira_global": lira(confidence, mine, "global"),
+    "rmia": tuned(by_rmia, GAMMAS, mine),
+  }
+  for attack, values in details["similarity"].items():
+    found[f"similarity/{attack}"] = values[:, chosen]
+    found[f"calibrated/{attack}"] = lira(values[:, chosen], mine, "shared")
+  return found
+
+
+def unbroken(arm: ArmOutcome) -> Bool[np.ndarray, " s"]:
+  """Which models of an arm on halves did not diverge, nor did their complements."""
+  return np.repeat(arm.healthy.reshape(-1, 2).all(1), 2)
+
+
+def white_box(
+  traces: Float[np.ndarray, "s j c"], members: Bool[np.ndarray, "s c"]
+) -> Float[np.ndarray, "s c"]:
+  """Membership from the change of the first layer, see `attacks.traces`.
+
+  Args:
+    traces: of each model, with each ridge.
+    members: which photographs each model was trained on.
+
+  Returns:
+    The score of each model for each photograph: the trace itself, or calibrated by the other
+    models, with the ridge that serves best on models of the attacker's own.
+  """
+
+  def score(how, rows):
+    ridge, calibrate = how
+    values = traces[rows, ridge]
+    return lira(values, members[rows], "shared") if calibrate else values
+
+  return tuned(score, [*itertools.product(range(traces.shape[1]), (True, False))], members)
+
+
 def test_names(arm: ArmOutcome) -> list[str]:
   """The names of the tests that `photo_leaks` makes of an arm."""
-  attacks = arm.details["similarity"]
-  return [*OUTPUT_TESTS, *(f"{kind}/{n}" for n in attacks for kind in ("similarity", "calibrated"))]
+  kinds = itertools.product(arm.details["similarity"], ("similarity", "calibrated"))
+  return [*OUTPUT_TESTS, WHITE_BOX, *(f"{kind}/{attack}" for attack, kind in kinds)]
 
 
 def detect(scores: Float[np.ndarray, "s c"], members: Bool[np.ndarray, "s c"]) -> Detection:
   """How well a score tells members from others, in three ways of counting."""
   by_model = auc_each(scores, members, axis=1)
   return Detection(
-    pooled=roc(scores, members),
+    pooled=roc(scores, members, RATES),
+    tpr=tpr_intervals(scores, members, RATES),
     auc=mean_intervals(by_model[None])[0],
     by_photograph=auc_each(scores, members, axis=0),
   )
@@ -175,13 +263,22 @@ def best_inversion(leaks: PhotoLeaks) -> str:
 
 
 def summarize_leaks(leaks: Mapping[str, PhotoLeaks | None]) -> dict:
-  """Per arm and test, for summary.json: AUC with its interval, and rates at low false positives."""
+  """Per arm and test, for summary.json: AUC with its interval, and rates at low false positives.
+
+  `strongest` names the best test, with the AUC that it has where it is chosen on other models.
+  """
   table: dict[str, dict] = {}
   for arm, found in leaks.items():
     table[arm] = {}
-    for name, one in found.tests.items() if found else ():
+    if found is None:
+      continue
+    for name, one in found.tests.items():
       rates = {f"tpr_at_fpr_{rate:g}": value for rate, value in one.pooled.tpr.items()}
-      table[arm][name] = {"auc": one.auc._asdict(), "pooled_auc": one.pooled.auc, **rates}
+      ends = {f"{rate:g}": value._asdict() for rate, value in one.tpr.items()}
+      whole = {"auc": one.auc._asdict(), "pooled_auc": one.pooled.auc}
+      table[arm][name] = {**whole, **rates, "tpr": ends}
+    best = found.strongest
+    table[arm]["strongest"] = {"test": best.name, "auc": best.auc._asdict()}
   return table
 
 

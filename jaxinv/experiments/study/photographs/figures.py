@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxinv.experiments.study.photographs.controls import OUTPUT_TESTS, PhotoLeaks
+from jaxinv.experiments.study.photographs.controls import WHITE_BOX, PhotoLeaks
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import (
   colour,
@@ -36,6 +36,7 @@ def photographs_figure(
   Returns:
     The figure.
   """
+  looks = "osDv^P"
   tests = list(dict.fromkeys(test for found in aucs.values() for test in found))
   size = (10.0, 1.5 + 0.42 * max(len(aucs), 6))
   figure, (axes,) = new_figure(1, 2, size, width_ratios=(1.5, 1))
@@ -44,7 +45,7 @@ def photographs_figure(
     for i, test in enumerate(tests):
       if test in found and found[test].mean is not None:
         place = row + 0.15 * (i - (len(tests) - 1) / 2)
-        look = {"fmt": "osDv^"[i % 5], "ms": 4, "capsize": 1.5, "color": colour(i)}
+        look = {"fmt": looks[i % 6], "ms": 4, "capsize": 1.5, "color": colour(i)}
         axes[0].errorbar(found[test].mean, place, xerr=interval_bars(found[test]), **look)
   name_rows(axes[0], list(aucs))
   axes[0].set_xlabel("AUC of telling who was in the training set")
@@ -53,7 +54,7 @@ def photographs_figure(
   axes[1].set_xlabel(f"leaks by inversion ({attack}), in s.d.")
   axes[1].set_ylabel("leaks by the model's outputs, in s.d.")
   axes[1].set_title(title, fontsize=9, parse_math=False)
-  marks = [Line2D([], [], marker="osDv^"[i % 5], ls="", color=colour(i)) for i in range(len(tests))]
+  marks = [Line2D([], [], marker=looks[i % 6], ls="", color=colour(i)) for i in range(len(tests))]
   legend(figure, marks, tests, 5)
   return figure
 
@@ -117,12 +118,13 @@ def pose_figure(
 
 
 def tests_shown(leaks: PhotoLeaks, attack: str) -> dict[str, Interval]:
-  """The AUCs of the tests that are drawn: of one inversion attack, and of the outputs."""
+  """The AUCs of the tests that are drawn: of one inversion attack, outputs, and the weights."""
   return {
     words: leaks.tests[name].auc
     for words, name in (
       ("likeness of the recovered face", f"similarity/{attack}"),
       ("the same, calibrated", f"calibrated/{attack}"),
-      *((name, name) for name in OUTPUT_TESTS),
+      *((name, name) for name in ("confidence", "lira", "rmia")),
+      ("white box", WHITE_BOX),
     )
   }

@@ -11,7 +11,13 @@ from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import LEAKAGE
 from jaxinv.experiments.study.page_data import PageData, shown_cells, watched_leaks
 from jaxinv.experiments.study.photographs import controls, figures
-from jaxinv.experiments.study.photographs.controls import OUTPUT_TESTS, PhotoLeaks, PoseStudy
+from jaxinv.experiments.study.photographs.controls import (
+  FEWEST_MODELS,
+  OUTPUT_TESTS,
+  WHITE_BOX,
+  PhotoLeaks,
+  PoseStudy,
+)
 from jaxinv.experiments.study.study import SHUFFLED, UNTRAINED, StudyResult, attacks_on_one
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import save, short
@@ -39,9 +45,20 @@ def sections(data: PageData, folder: Path) -> dict[str, Any]:
   """
   return {
     "photographs": _photographs(data, folder),
+    "untested": _untested(data),
     "controls": _controls(data),
     "pose": _pose(data, folder),
   }
+
+
+def _untested(data: PageData) -> list[dict[str, Any]]:
+  """The control arms of which too few models are left, and how many."""
+  control = data.result.control
+  return [
+    {"arm": name, "num": int(controls.unbroken(control.arms[name]).sum()), "of": FEWEST_MODELS}
+    for name, leaks in (data.result.leaks or {}).items()
+    if leaks is None
+  ]
 
 
 def _photographs(data: PageData, folder: Path) -> dict[str, Any] | None:
@@ -72,12 +89,12 @@ def _photographs(data: PageData, folder: Path) -> dict[str, Any] | None:
     "num_arms": len(trained),
     "clearer": [name for name, one in trained.items() if _inversion_is_clearer(one)],
     "inversion_rows": [_inversion_row(name, one) for name, one in trained.items()],
+    "strongest_rows": [_strongest_row(name, one) for name, one in tested.items() if one],
     "output_rows": [_output_row(name, one) for name, one in trained.items()],
-    "output_head": [
-      "arm",
-      *(head for test in OUTPUT_TESTS for head in (f"{test}: AUC", "at 0.1 %", "at 1 %")),
-      "Spearman",
-    ],
+    "output_head": ["arm", *(f"{test}: AUC" for test in (*OUTPUT_TESTS, WHITE_BOX)), "Spearman"],
+    "near_chance": [n for n, one in trained.items() if at_chance(one.strongest.auc, 0.5)],
+    "beyond_lira": [n for n, one in trained.items() if _lira_misses(one)],
+    "lira_slack": _SLACK,
     "num_outside": int((~members).sum()),
   }
 
@@ -93,15 +110,22 @@ def _inversion_row(name: str, leaks: PhotoLeaks) -> tuple[str, ...]:
   attack, cells = controls.best_inversion(leaks), []
   for test in (f"similarity/{attack}", f"calibrated/{attack}"):
     one = leaks.tests[test]
-    cells += [interval(one.auc), number(one.pooled.tpr[0.01]), number(one.pooled.tpr[0.05])]
+    cells += [interval(one.auc), number(one.tpr[0.01].mean), number(one.tpr[0.05].mean)]
   return (name, attack, *cells)
 
 
+def _strongest_row(name: str, leaks: PhotoLeaks) -> tuple[str, ...]:
+  best, auc = leaks.strongest
+  return (name, best, interval(auc), *(interval(leaks.tests[best].tpr[r]) for r in (0.001, 0.01)))
+
+
+def _lira_misses(leaks: PhotoLeaks) -> bool:
+  """Whether LiRA alone is at chance where the strongest test is not."""
+  return at_chance(leaks.tests["lira"].auc, 0.5) and not at_chance(leaks.strongest.auc, 0.5)
+
+
 def _output_row(name: str, leaks: PhotoLeaks) -> tuple[str, ...]:
-  cells = []
-  for one in (leaks.tests[test] for test in OUTPUT_TESTS):
-    rates = (number(one.pooled.tpr[rate]) for rate in (0.001, 0.01))
-    cells += [number(one.auc.mean), *rates]
+  cells = [number(leaks.tests[test].auc.mean) for test in (*OUTPUT_TESTS, WHITE_BOX)]
   return (name, *cells, f"{leaks.agreement[controls.best_inversion(leaks)]:+.2f}")
 
 

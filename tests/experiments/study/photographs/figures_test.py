@@ -3,23 +3,31 @@
 import numpy as np
 
 from jaxinv.experiments.study.photographs import figures
-from jaxinv.experiments.study.photographs.controls import OUTPUT_TESTS, Detection, PhotoLeaks
-from jaxinv.metrics.membership import Roc
+from jaxinv.experiments.study.photographs.controls import (
+  OUTPUT_TESTS,
+  WHITE_BOX,
+  Detection,
+  PhotoLeaks,
+  Strongest,
+)
+from jaxinv.metrics.roc import Roc
 from jaxinv.metrics.stats import Interval
 
-TESTS = ("similarity/a", "calibrated/a", "similarity/b", "calibrated/b", *OUTPUT_TESTS)
+TESTS = ("similarity/a", "calibrated/a", "similarity/b", "calibrated/b", *OUTPUT_TESTS, WHITE_BOX)
 AUCS = {name: Interval(0.5 + i / 20, None, None, 8) for i, name in enumerate(TESTS)}
 LEAKS = PhotoLeaks(
-  tests={name: Detection(Roc(0.5, {}), auc, np.zeros(3)) for name, auc in AUCS.items()},
+  tests={name: Detection(Roc(0.5, {}), {}, auc, np.zeros(3)) for name, auc in AUCS.items()},
+  strongest=Strongest("lira", AUCS["lira"]),
   shown={"a": np.array([0.1, 0.5, 0.9]), "b": np.array([7.0, 8.0, 9.0])},
   answered=np.array([3.0, 2.0, 1.0]),
   agreement={"a": -1.0, "b": -1.0},
 )
 
 
-def test_the_tests_drawn_are_those_of_one_attack_and_of_the_outputs():
+def test_the_tests_drawn_are_those_of_one_attack_of_the_outputs_and_of_the_weights():
+  few = ("confidence", "lira", "rmia", WHITE_BOX)
   shown = figures.tests_shown(LEAKS, "b")
-  expected = [AUCS[name] for name in ("similarity/b", "calibrated/b", *OUTPUT_TESTS)]
+  expected = [AUCS[name] for name in ("similarity/b", "calibrated/b", *few)]
   assert list(shown.values()) == expected
 
 
