@@ -29,6 +29,18 @@ def plant(num_classes=5, per_class=8, shape=(13, 11), noise=0.04, seed=0) -> Dat
   return Dataset(inputs.clip(0, 1).astype(np.float32), labels, num_classes, shape, names)
 
 
+def part_means(dataset, index, size, most=8) -> np.ndarray:
+  """Means of parts of `size` of each class's examples, taken in turn, in float64: [j, k, p]."""
+  parts = max(1, min(most, len(index) // dataset.num_classes // size))
+  found = np.zeros((parts, dataset.num_classes, dataset.inputs.shape[1]))
+  for c in range(dataset.num_classes):
+    mine = np.float64(dataset.inputs[index[dataset.labels[index] == c]])
+    num = max(1, min(parts, len(mine) // size))
+    for j in range(parts):
+      found[j, c] = mine[: num * size][j % num :: num].mean(0)
+  return found
+
+
 def assert_fails(call, *parts):
   """The call raises an InputError of one line that has all parts."""
   with pytest.raises(InputError) as caught:

@@ -11,6 +11,9 @@ from jaxtyping import Array, Float, Int
 from jaxinv.errors import InputError
 from jaxinv.types import Data, Dataset, PRNGKey, TrainTest
 
+# Of a class, so many parts at most are compared with what is held out: more say little more.
+_MOST_PARTS = 8
+
 
 def check_dataset(dataset: Dataset) -> None:
   """Checks what every experiment takes for granted of a data set.
@@ -141,6 +144,39 @@ def class_shares(
   chosen = jnp.zeros(labels.shape[0]).at[index].set(1.0)
   members = jax.nn.one_hot(labels, num_classes, axis=0) * chosen[None]
   return members / jnp.maximum(members.sum(1, keepdims=True), 1.0)
+
+
+def part_shares(
+  labels: Int[Array, " n"], index: Int[Array, " m"], num_classes: int, size: int
+) -> Float[Array, "j k n"]:
+  """Weights of the means of equally large parts of each class: to compare with a mean of as many.
+
+  The mean of few examples is less like the others of its class than that of many.
+
+  Args:
+    labels: class of each example.
+    index: the examples to average, in rising order.
+    num_classes: number of classes, k, static.
+    size: examples of a part, above 0, static; of a class that has fewer, all are one part.
+
+  Returns:
+    For each of j parts (as many as a class of the mean size has, 8 at most) `class_shares` of it;
+    parts share no example, but where a class has fewer than j: there they come again.
+
+  Example:
+    >>> shares = part_shares(jnp.zeros(5, int), jnp.arange(5), 1, size=2)
+    >>> shares.tolist()
+    [[[0.5, 0.0, 0.5, 0.0, 0.0]], [[0.0, 0.5, 0.0, 0.5, 0.0]]]
+  """
+  num_parts = max(1, min(_MOST_PARTS, index.shape[0] // num_classes // size))
+  members = jax.nn.one_hot(labels[index], num_classes, axis=0)
+  rank = members.cumsum(1) - 1
+  parts = jnp.clip(members.sum(1, keepdims=True) // size, 1, num_parts)
+  place = jnp.where((members > 0) & (rank < parts * size), rank % parts, -1)
+  wanted = jnp.arange(num_parts)[:, None, None] % parts[None]
+  chosen = (place[None] == wanted).astype(members.dtype)
+  shares = chosen / jnp.maximum(chosen.sum(2, keepdims=True), 1.0)
+  return jnp.zeros((num_parts, num_classes, labels.shape[0])).at[:, :, index].set(shares)
 
 
 def whole(dataset: Dataset) -> Data:

@@ -155,7 +155,8 @@ def check_own(
       images = jax.eval_shape(lambda held, a=attack: a(held, shape), release)
       _check_shape(images, (classes, *shape), "one image a class")
   image = jax.ShapeDtypeStruct((classes, *shape), jnp.float32)
-  targets = Targets(image, image if config.holdout else None)
+  parts = jax.ShapeDtypeStruct((1, *image.shape), jnp.float32)
+  targets = Targets(image, *((image, parts) if config.holdout else ()))
   for metric in config.metrics:
     with own_code(f"metric '{metric.name}'"):
       if config.holdout or not metric.needs_holdout:

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from jaxinv.data import splits
 from jaxinv.ensemble.mapping import in_turn, over_devices, trained_axes
 from jaxinv.ensemble.program import Program
-from jaxinv.experiments.leakage import EvalConfig, accuracies, released
+from jaxinv.experiments.leakage import EvalConfig, accuracies, held_out, released
 from jaxinv.metrics import images
 from jaxinv.training.projection import Projection, correlate, project_difference, project_images
 from jaxinv.training.trainer import Trainer
@@ -40,6 +40,9 @@ def measure_in_training(
     splits.class_shares(data.labels, index, config.num_classes)
     for index in (data.train, data.holdout)
   )
+  if config.holdout:
+    size = held_out(config, data)
+    parts = splits.part_shares(data.labels, data.train, config.num_classes, size)
   measures: dict[str, dict[str, Array]] = {}
   details: dict[str, Any] = {"by_person": {}} | ({"identified": {}} if config.holdout else {})
   for attack, seen in _projections(trainer, config, model, release).items():
@@ -51,8 +54,8 @@ def measure_in_training(
       found = images.own_is_largest(scores)
       details["identified"][attack] = found
       measures[attack]["identification"] = found.mean(dtype=float)
-      similarity, other = (jnp.diagonal(correlate(seen, x, data)).mean() for x in (train, held))
-      measures[attack]["excess"] = similarity - other
+      own = jax.vmap(lambda shares, seen=seen: jnp.diagonal(correlate(seen, shares, data)))
+      measures[attack]["excess"] = own(parts).mean() - own(held[None]).mean()
   if config.altered:
     logits = trainer.logits(release.params, data.inputs)
     measures["model"] = accuracies(logits, data)

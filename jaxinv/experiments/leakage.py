@@ -54,9 +54,10 @@ class EvalConfig(NamedTuple):
     """An attack's images, normalised."""
     return recover(attack, release, self.image_shape, self.normalize, self.largest)
 
-  def compare(self, images: Array, train_mean: Array, holdout_mean: Array) -> dict[str, Array]:
+  def compare(self, images: Array, targets: Targets) -> dict[str, Array]:
     """The metrics of one model's images."""
-    targets = Targets(train_mean, holdout_mean if self.holdout else None)
+    if not self.holdout:
+      targets = targets._replace(holdout_mean=None, train_parts=None)
     return measure(images, targets, self.metrics)
 
 
@@ -152,12 +153,13 @@ def examine(trainer: Trainer, config: EvalConfig, model: Trained) -> Findings:
 
 def _compare(config: EvalConfig, images: dict[str, Float[Array, "k h w *c"]], data: Data):
   """Measures of recovered images by attack, and those that are more than a number."""
-  train_mean, holdout_mean = class_images(config, data)
+  targets = targets_of(config, data)
+  train_mean, holdout_mean = targets[:2]
   # Less what is the same for all models: their own training mean would tell who is in it.
   photographs = data.inputs - data.inputs.mean(0, keepdims=True)
 
   def compare(recovered):
-    values = config.compare(recovered, train_mean, holdout_mean)
+    values = config.compare(recovered, targets)
     more = {"by_person": jax.vmap(ncc)(recovered, train_mean - train_mean.mean(0, keepdims=True))}
     if config.holdout:
       more["identified"] = identified(recovered, holdout_mean)
@@ -287,6 +289,21 @@ def class_images(
   return images[: config.num_classes], images[config.num_classes :]
 
 
+def targets_of(config: EvalConfig, data: Data) -> Targets:
+  """What one model's recovered images are compared with, in 0..255."""
+  parts = None
+  if config.holdout:
+    size = held_out(config, data)
+    shares = splits.part_shares(data.labels, data.train, config.num_classes, size)
+    parts = (255 * (shares @ data.inputs)).reshape(*shares.shape[:2], *config.image_shape)
+  return Targets(*class_images(config, data), parts)
+
+
+def held_out(config: EvalConfig, data: Data) -> int:
+  """How many examples of each class are held out."""
+  return data.holdout.shape[-1] // config.num_classes
+
+
 @partial(jax.jit, static_argnames=("config", "attack"))
 def measure_together(
   config: EvalConfig,
@@ -307,30 +324,37 @@ def measure_together(
   Returns:
     The recovered images in 0..255, and the measures by name.
   """
-  means = [
-    _mean_over_splits(config, data.inputs, data.labels, index, healthy)
-    for index in (data.train, data.holdout)
-  ]
+  shares = partial(splits.class_shares, num_classes=config.num_classes)
+  train, held = (
+    _mean_over_splits(config, data, index, healthy, shares) for index in (data.train, data.holdout)
+  )
+  targets = Targets(train, held)
+  if config.holdout:
+    parts = partial(splits.part_shares, num_classes=config.num_classes, size=held_out(config, data))
+    targets = targets._replace(
+      train_parts=_mean_over_splits(config, data, data.train, healthy, parts)
+    )
   # The attack on the mean itself: averaging comes before the reshaping, and both are linear.
   release = Release(params=None, peers={"kernel": mean_weights.T[None]})
   images = config.recover(attack, release)
-  return images, config.compare(images, *means)
+  return images, config.compare(images, targets)
 
 
 def _mean_over_splits(
   config: EvalConfig,
-  inputs: Float[Array, "n p"],
-  labels: Int[Array, " n"],
+  data: Data,
   index: Int[Array, "s _"],
   healthy: Bool[Array, " s"],
-) -> Float[Array, "k h w *c"]:
-  """Class means of each seed's split, averaged over the seeds that count; in 0..255."""
+  shares: Callable[[Array, Array], Float[Array, "*j k n"]],
+) -> Float[Array, "..."]:
+  """Means of each seed's split, as `shares` has them, over the seeds that count; in 0..255."""
 
   # One seed at a time: all of their shares together would be as large as a data set each.
   def add(total, seed):
     chosen, counts = seed
-    return total + counts * splits.class_shares(labels, chosen, config.num_classes), None
+    return total + counts * shares(data.labels, chosen), None
 
-  start = jnp.zeros((config.num_classes, len(labels)))
+  start = jnp.zeros(jax.eval_shape(shares, data.labels, index[0]).shape)
   total, _ = jax.lax.scan(add, start, (index, healthy.astype(start.dtype)))
-  return 255 * (total / healthy.sum() @ inputs).reshape(-1, *config.image_shape)
+  means = 255 * (total / healthy.sum() @ data.inputs)
+  return means.reshape(*means.shape[:-1], *config.image_shape)

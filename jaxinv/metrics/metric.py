@@ -20,6 +20,8 @@ class Targets(NamedTuple):
   Attributes:
     train_mean: mean training image of each class, in the data's unit.
     holdout_mean: mean held-out image of each class; None where nothing was held out.
+    train_parts: means of j parts of each class's training images, each of as many images as are
+      held out, see `splits.part_shares`; None for all in one.
 
   Example:
     >>> import jax.numpy as jnp
@@ -30,6 +32,7 @@ class Targets(NamedTuple):
 
   train_mean: Float[Array, "k h w *c"]
   holdout_mean: Float[Array, "k h w *c"] | None = None
+  train_parts: Float[Array, "j k h w *c"] | None = None
 
 
 class Metric(NamedTuple):
@@ -107,9 +110,18 @@ identification = Metric(
   words="identification",
   needs_holdout=True,
 )
+
+
+def _excess(images: Float[Array, "k h w *c"], targets: Targets) -> Float[Array, ""]:
+  """Means of as many images on either side: that of many is the liker to any image of its class."""
+  parts = targets.train_mean[None] if targets.train_parts is None else targets.train_parts
+  seen = jax.vmap(_mean_ncc, (None, 0))(images, parts).mean()
+  return seen - _mean_ncc(images, targets.holdout_mean)
+
+
 excess = Metric(
   "excess",
-  lambda images, targets: ncc(images, targets) - _mean_ncc(images, targets.holdout_mean),
+  _excess,
   words="excess NCC over\nheld-out mean",
   needs_holdout=True,
 )

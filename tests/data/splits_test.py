@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from helpers import assert_fails, plant
+from helpers import assert_fails, part_means, plant
 from jaxinv.data import splits
 from jaxinv.ensemble.seeds import split_data
 from jaxinv.errors import InputError
@@ -85,6 +85,23 @@ def test_a_class_without_examples_is_refused_even_with_nothing_to_hold_out():
   empty = unequal()._replace(num_classes=5, names=("anna", "bert", "carl", "dora", "emil"))
   with pytest.raises(InputError, match="'emil' has 0 examples"):
     splits.check_split(empty, 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 7])
+def test_parts_are_equally_large_and_share_nothing_where_a_class_has_enough(size):
+  dataset = unequal()
+  index = np.arange(len(LABELS))
+  shares = np.asarray(splits.part_shares(jnp.asarray(LABELS), jnp.asarray(index), 4, size))
+  assert len(shares) == max(1, len(LABELS) // 4 // size)
+  np.testing.assert_allclose(shares.sum(2), 1, rtol=1e-6)
+  for c, count in enumerate(np.bincount(LABELS)):
+    used = shares[:, c] > 0
+    np.testing.assert_array_equal(used.sum(1), min(size, count))
+    assert not used[:, c != LABELS].any()
+    if count >= size * len(shares):
+      assert used.sum(0).max() == 1
+  means = part_means(dataset, index, size)
+  np.testing.assert_allclose(shares @ dataset.inputs, means, atol=1e-6)
 
 
 def test_whole_holds_nothing_out():

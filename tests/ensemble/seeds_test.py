@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from helpers import flat
+from helpers import flat, part_means
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.groups import Host, Stopped
@@ -297,15 +297,17 @@ def correlations(a, b):
   return np.corrcoef(a, b)[: len(a), len(a) :]
 
 
-def judge(weights, train_means, holdout_means):
+def judge(weights, train_means, holdout_means, part_means):
   """The measures that need no window, in float64."""
-  similar, held = (np.diag(correlations(weights, x)).mean() for x in (train_means, holdout_means))
+  similar, held, *parts = (
+    np.diag(correlations(weights, x)).mean() for x in (train_means, holdout_means, *part_means)
+  )
   scores = correlations(weights, holdout_means - holdout_means.mean(0))
   return {
     "ncc": similar,
     "ncc_centred": np.diag(correlations(weights, train_means - train_means.mean(0))).mean(),
     "identification": (scores.argmax(1) == np.arange(CLASSES)).mean(),
-    "excess": similar - held,
+    "excess": np.mean(parts) - held,
   }
 
 
@@ -317,9 +319,12 @@ def test_prefixes_are_the_mean_models_of_the_first_seeds(planted, alone, arms, n
     np.stack([class_means(planted, index) for index in alone.splits[part]])
     for part in ("train", "holdout")
   )
+  size = len(alone.splits["holdout"][0]) // CLASSES
+  parts = np.stack([part_means(planted, index, size) for index in alone.splits["train"]])
   for count, values in arm.prefixes.items():
     mean = np.float64(arm.arrays["weights"])[:count].mean(0)
-    expected = judge(mean, train[:count].mean(0), holdout[:count].mean(0))
+    truth = (means[:count].mean(0) for means in (train, holdout, parts))
+    expected = judge(mean, *truth)
     assert {metric: float(values[metric]) for metric in expected} == pytest.approx(
       expected, abs=1e-4
     )

@@ -14,7 +14,7 @@ from jaxinv.ensemble.seeds import split_data, train_keys
 from jaxinv.experiments import experiment, leakage, planning
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.settings import Arm, Settings
-from jaxinv.metrics.metric import Targets, measure
+from jaxinv.metrics.metric import measure
 from jaxinv.models.dense import make_model
 from jaxinv.training import gram, primal
 from jaxinv.training.losses import LOSSES
@@ -126,7 +126,7 @@ def test_one_model_of_a_group_is_examined_as_it_is_by_itself(group, alone):
   found = jax.jit(lambda model: leakage.examine(program.trainer, LOOK, model))(mine)
   for one, other in zip(jax.tree.leaves(alone[2]), jax.tree.leaves(found), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-  targets = Targets(*leakage.class_images(LOOK, mine.data))
+  targets = leakage.targets_of(LOOK, mine.data)
   expected = measure(jnp.asarray(alone[2].images["reshape"]), targets)
   for name, value in expected.items():
     assert float(alone[2].measures["reshape"][name]) == pytest.approx(float(value), abs=1e-4)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import skimage.metrics
 
+from helpers import part_means
 from jaxinv.attacks.filtered import wiener
 from jaxinv.ensemble.groups import Host
 from jaxinv.experiments import experiment, outcome, planning
@@ -58,7 +59,7 @@ def ncc(a, b):
   return np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)])
 
 
-def judge(images, train_mean, holdout_mean):
+def judge(images, train_mean, holdout_mean, parts):
   """All measures of recovered images [k, p], in float64."""
   both = zip(images, train_mean, strict=True)
   pairs = [(unit(a).reshape(SHAPE), unit(b).reshape(SHAPE)) for a, b in both]
@@ -72,7 +73,7 @@ def judge(images, train_mean, holdout_mean):
     "ssim": np.mean(ssim),
     "psnr": np.mean(psnr),
     "identification": (scores.argmax(1) == np.arange(CLASSES)).mean(),
-    "excess": ncc(images, train_mean) - ncc(images, holdout_mean),
+    "excess": np.mean([ncc(images, part) for part in parts]) - ncc(images, holdout_mean),
   }
 
 
@@ -99,8 +100,12 @@ def filtered(weights):
 def expected_rows(dataset, written, arms=("plain", "decay"), seeds=(0, 1, 2)):
   """Every row of metrics.csv that there should be."""
   rows = {}
+  held = len(written.splits["holdout"][0]) // CLASSES
   means = [
-    tuple(class_means(dataset, written.splits[part][s]) for part in ("train", "holdout"))
+    (
+      *(class_means(dataset, written.splits[part][s]) for part in ("train", "holdout")),
+      part_means(dataset, written.splits["train"][s], held),
+    )
     for s in seeds
   ]
   for arm in arms:
@@ -116,7 +121,7 @@ def expected_rows(dataset, written, arms=("plain", "decay"), seeds=(0, 1, 2)):
       }
       for attack, table in tables.items():
         rows |= {(arm, seed, attack, metric): value for metric, value in table.items()}
-    truth = [np.mean([m[i] for m in means], axis=0) for i in (0, 1)]
+    truth = [np.mean([m[i] for m in means], axis=0) for i in range(3)]
     mean = arrays["weights"][list(seeds)].mean(0)
     for attack, images in (("seed_mean", mean), ("denoised_seed_mean", filtered(mean))):
       table = judge(images, *truth)

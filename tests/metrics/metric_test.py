@@ -39,6 +39,22 @@ def test_all_measures_are_the_means_over_classes_of_the_single_ones(shape):
     assert float(values[name]) == pytest.approx(value, abs=1e-4), name
 
 
+def test_what_used_neither_set_has_no_excess_whatever_their_sizes():
+  """Planted: another image of each class. Against the mean of all it would be above 0."""
+  rng, found, unequal = np.random.default_rng(3), [], []
+  for _ in range(200):
+    face = rng.standard_normal((1, 3, 6, 6))
+    seen, held, other = (face + rng.standard_normal((m, 3, 6, 6)) for m in (6, 2, 1))
+    parts = seen.reshape(3, 2, 3, 6, 6).mean(1)
+    truth = [jnp.asarray(x, jnp.float32) for x in (seen.mean(0), held.mean(0), parts)]
+    image = jnp.asarray(other[0], jnp.float32)
+    found.append(float(measure(image, Targets(*truth), ("excess",))["excess"]))
+    unequal.append(float(measure(image, Targets(*truth[:2]), ("excess",))["excess"]))
+  error = np.std(found) / np.sqrt(len(found))
+  assert error < 0.01 and abs(np.mean(found)) < 3 * error
+  assert np.mean(unequal) > 0.04
+
+
 def test_with_nothing_held_out_there_is_nothing_to_identify_by():
   images = jnp.asarray(RNG.uniform(size=(4, 5, 4)).astype(np.float32))
   assert set(measure(images, Targets(images))) == {"ncc", "ncc_centred", "ssim", "psnr"}
