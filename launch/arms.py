@@ -19,6 +19,7 @@ _RANGES: Ranges = {name: (field.accepts, field.range) for name, field in FIELDS.
 _NETWORK_RANGES: Ranges = {
   "width_factor": (lambda x: 0 < x <= 16, "above 0 and at most 16"),
   "adversary_radius": (lambda x: 0 <= x <= _LARGEST, "at least 0 and at most 1e9"),
+  "copies": (lambda x: 1 <= x <= 1000 and x == int(x), "that is whole, from 1 to 1000"),
   "adversary_steps": (lambda x: 1 <= x <= 1000 and x == int(x), "that is whole, from 1 to 1000"),
 }
 _ARM_RANGES = _RANGES | _NETWORK_RANGES

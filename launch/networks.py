@@ -20,7 +20,7 @@ _WORDS = {
   "schedule": SCHEDULES,
   "adversary": ADVERSARIES,
 }
-KEYS = (*_WORDS, "width_factor", "adversary_radius", "adversary_steps", *_NUMBERS)
+KEYS = (*_WORDS, "width_factor", "adversary_radius", "adversary_steps", "copies", *_NUMBERS)
 
 
 def parse_network(
@@ -64,8 +64,8 @@ def parse_network(
     )
   if adversary == "none" and "adversary_steps" in numbers:
     raise InputError(f"{where}: adversary_steps needs an adversary, such as adversary=pgd_l2")
-  static = {key: numbers.pop(key) for key in ("width_factor", "adversary_steps") if key in numbers}
-  if "adversary_steps" in static:
-    static["adversary_steps"] = int(static["adversary_steps"])
+  whole = ("adversary_steps", "copies")
+  static = {key: int(numbers.pop(key)) for key in whole if key in numbers}
+  static |= {key: numbers.pop(key) for key in ("width_factor",) if key in numbers}
   base = Hyper(**{"learning_rate": 0.003, "weight_decay": 0.01, **numbers})
   return NetworkArm(name, **words, **static, hyper=RobustHyper(base, radius))

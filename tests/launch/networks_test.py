@@ -21,11 +21,11 @@ def test_an_arm_is_taken_as_written():
   text = (
     "a:model=vgg16,width_factor=0.5,norm=batch,optimizer=nesterov,schedule=cosine,"
     "adversary=pgd_linf,adversary_radius=0.25,adversary_steps=7,learning_rate=0.125,momentum=0.5,"
-    "weight_decay=0,label_smoothing=0.1,clip_norm=2"
+    "weight_decay=0,label_smoothing=0.1,clip_norm=2,copies=16"
   )
   base = Hyper(0.125, 0.5, 0.0, label_smoothing=0.1, clip_norm=2.0)
   parts = ("vgg16", 0.5, "batch", "nesterov", "cosine", "pgd_linf", 7)
-  assert parse(text) == NetworkArm("a", *parts, RobustHyper(base, 0.25))
+  assert parse(text) == NetworkArm("a", *parts, RobustHyper(base, 0.25), 16)
 
 
 def test_a_model_of_the_user_s_own_is_made_for_the_data():
@@ -42,6 +42,7 @@ def test_a_model_of_the_user_s_own_is_made_for_the_data():
     ("a:adversary=pgd_l2", "an adversary and its radius go together"),
     ("a:adversary_radius=1", "an adversary and its radius go together"),
     ("a:adversary_steps=3", "adversary_steps needs an adversary"),
+    ("a:copies=1.5", "that is whole, from 1 to 1000"),
     ("a:init_scale=3", "unknown key 'init_scale=3'"),
     ("a:model=flax.linen:Dense,width_factor=2", "width_factor is of the models that are there"),
     ("a:model=flax.linen:Dense,norm=group", "norm is of the models that are there"),

@@ -7,9 +7,11 @@ import numpy as np
 
 from jaxinv.experiments.networks.findings import ArmResult, NetworksResult
 from jaxinv.metrics.memorisation import Memorised
-from jaxinv.metrics.stats import Interval, t_test
+from jaxinv.metrics.stats import Interval, holm, t_test
 
 ALPHA = 0.05
+# What is said of two arms, among the corrected p-values.
+DIFFERENCE = ("difference",)
 
 
 class Difference(NamedTuple):
@@ -19,7 +21,7 @@ class Difference(NamedTuple):
     first: the first arm's name.
     last: the last arm's name.
     gain: the difference, paired by seed.
-    p_value: of Student's t.
+    p_value: of Student's t, corrected, see `corrected`.
     verdict: `more`, `less`, `undecided`, or `untested` where one seed gives no interval.
   """
 
@@ -49,8 +51,33 @@ def _survives(arm: ArmResult) -> bool:
   return all(len(inverted.images) for inverted in arm.inverted.values())
 
 
+def corrected(result: NetworksResult) -> dict[tuple[str, ...], float]:
+  """The p-values of all that is said of shares, corrected for their number by Holm's method.
+
+  Args:
+    result: the experiment.
+
+  Returns:
+    By (arm, inversion), of Student's t against chance; by ("difference",), of the last arm against
+    the first under the first inversion, paired by seed. Only of what two networks or more tell.
+  """
+  chance = 1 / len(result.names)
+  tested = {
+    (arm, inversion): _shares(result, arm, inversion) - chance
+    for arm, one in result.arms.items()
+    for inversion in one.inverted
+  }
+  first, *_, last = [*result.arms] * 2
+  if last != first:
+    inversion = next(iter(result.arms[first].inverted))
+    tested[DIFFERENCE] = _shares(result, last, inversion) - _shares(result, first, inversion)
+  tested = {key: values for key, values in tested.items() if np.isfinite(values).sum() > 1}
+  p_values = holm(np.array([t_test(values) for values in tested.values()]))
+  return dict(zip(tested, p_values.tolist(), strict=True))
+
+
 def by_chance(result: NetworksResult, arm: str, inversion: str) -> str:
-  """Where the share that the verifier recognises lies relative to chance, by Student's t.
+  """Where the share that the verifier recognises lies relative to chance, see `corrected`.
 
   Args:
     result: the experiment.
@@ -60,13 +87,13 @@ def by_chance(result: NetworksResult, arm: str, inversion: str) -> str:
   Returns:
     `above`, `below`, `undecided`, or `untested` for fewer than two networks.
   """
-  shares = _shares(result, arm, inversion)
-  chance = 1 / len(result.names)
-  if np.isfinite(shares).sum() < 2:
+  p_value = corrected(result).get((arm, inversion))
+  if p_value is None:
     return "untested"
-  if t_test(shares, chance) > ALPHA:
+  if p_value > ALPHA:
     return "undecided"
-  return "above" if np.nanmean(shares) > chance else "below"
+  mean = np.nanmean(_shares(result, arm, inversion))
+  return "above" if mean > 1 / len(result.names) else "below"
 
 
 def _shares(result: NetworksResult, arm: str, inversion: str) -> np.ndarray:
@@ -82,13 +109,13 @@ def difference(
   Args:
     result: the experiment.
     paired: see `outcome.compare`; empty for one arm.
-    inversion: its name.
+    inversion: the first one's name.
   """
   gain = paired.get(inversion, {}).get("verifier_accuracy")
   if gain is None or gain.mean is None:
     return None
   first, *_, last = result.arms
-  p_value = t_test(_shares(result, last, inversion) - _shares(result, first, inversion))
+  p_value = corrected(result).get(DIFFERENCE, 1.0)
   if gain.low is None:
     verdict = "untested"
   elif p_value > ALPHA:

@@ -35,6 +35,8 @@ class NetworkArm(NamedTuple):
     adversary: a name in `adversary.ADVERSARIES`.
     adversary_steps: of each attack in training.
     hyper: its hyperparameters, the adversary's radius among them.
+    copies: how often each candidate that is trained on stands in the training set: planted
+      memorisation, which shows what the test of memory can see.
   """
 
   name: str
@@ -46,6 +48,7 @@ class NetworkArm(NamedTuple):
   adversary: str = "none"
   adversary_steps: int = 3
   hyper: RobustHyper = RobustHyper(Hyper(learning_rate=0.003, weight_decay=0.01))
+  copies: int = 1
 
 
 class RobustnessTest(NamedTuple):
@@ -142,7 +145,11 @@ def check(settings: NetworkSettings, data: TrainTest) -> None:
       for what, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
         choose(what, getattr(arm, what), known)
       adversary.check(arm.adversary, arm.hyper.radius, arm.adversary_steps)
+      if not arm.copies >= 1:
+        raise InputError(f"copies is {arm.copies}: give 1 or more")
       _check_model(model_of(settings, arm, data), data.train)
+  if settings.verifier.copies != 1:
+    raise InputError("the verifier trains on every image once: leave copies out of --verifier")
   with named("the attack"):
     adversary.check(settings.robustness.name, settings.robustness.radius, settings.robustness.steps)
   for recipe in settings.inversions.values():

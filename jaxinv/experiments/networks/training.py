@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 from jaxinv.data.splits import joined
 from jaxinv.ensemble import mapping
@@ -24,6 +24,7 @@ from jaxinv.ensemble.program import (
 )
 from jaxinv.errors import InputError, choose
 from jaxinv.experiments.networks.settings import (
+  KeepMasks,
   NetworkArm,
   NetworkSettings,
   draw_masks,
@@ -104,11 +105,17 @@ def plan(settings: NetworkSettings, data: TrainTest, processes: int = 1) -> list
   groups = []
   for arm in settings.arms:
     for members in mapping.divide(settings.num_seeds, width):
-      train = np.stack([np.flatnonzero(masks.kept[seed]) for seed in members])
+      train = np.stack([_trained_on(masks, seed, arm.copies) for seed in members])
       name = f"{arm.name}-{members[0]:05d}-of-{width}"
       groups.append(NetworkGroup(name, arm, tuple(members), train, width))
   everything = np.arange(len(data.train.labels))[None]
   return [*groups, NetworkGroup("verifier.0", settings.verifier, (_VERIFIER_SEED,), everything, 1)]
+
+
+def _trained_on(masks: KeepMasks, seed: int, copies: int) -> Int[np.ndarray, " m"]:
+  """Indices of the images that a seed trains on, each candidate as often as there are copies."""
+  kept = masks.kept[seed]
+  return np.repeat(np.flatnonzero(kept), np.where(masks.candidate, copies, 1)[kept])
 
 
 def width_of(settings: NetworkSettings, processes: int = 1) -> int:

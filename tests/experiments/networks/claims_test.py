@@ -5,6 +5,7 @@ import pytest
 
 from jaxinv.experiments.networks import claims, outcome
 from jaxinv.metrics.memorisation import Memorised
+from jaxinv.metrics.stats import t_test
 from planted_networks import diverge, make_result
 
 # Three classes: chance is 1/3.
@@ -20,6 +21,20 @@ SHARES = {
 def test_a_share_is_above_or_below_chance_only_where_the_t_test_says_so(verdict):
   result = make_result({"plain": SHARES[verdict]})
   assert claims.by_chance(result, "plain", "pgd") == verdict
+
+
+def test_a_share_above_chance_by_itself_may_not_be_among_many():
+  """Holm: the smallest of m p-values is multiplied by m, the next by m - 1."""
+  shares, unclear = [0.9, 0.65, 0.75, 0.55], [0.1, 0.6, 0.3, 0.4]
+  p_value = t_test(np.array(shares) - 1 / 3)
+  assert 0.01 < p_value < 0.025
+  alone = make_result({"a": shares})
+  assert claims.corrected(alone)["a", "pgd"] == pytest.approx(2 * p_value)  # Two inversions.
+  assert claims.by_chance(alone, "a", "pgd") == "above"
+  among = make_result({"a": shares, "b": unclear, "c": unclear})
+  # Those of three arms, and the difference of the last from the first.
+  assert claims.corrected(among)["a", "pgd"] == pytest.approx(7 * p_value)
+  assert claims.by_chance(among, "a", "pgd") == "undecided"
 
 
 def test_seeds_that_diverged_take_no_part():

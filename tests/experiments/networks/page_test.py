@@ -72,9 +72,11 @@ def sentence(text: str, start: str) -> str:
 
 
 def test_above_chance_is_said_only_where_a_test_of_few_seeds_shows_it(tmp_path):
-  text, _ = write(tmp_path, make_result(TWO))
+  """Of five tests: two arms under two inversions, and their difference."""
+  shares = {"standard": [0.25, 0.5, 0.375, 0.25], "robust": [0.8125, 0.875, 0.875, 0.8125]}
+  text, _ = write(tmp_path, make_result(shares))
   standard, robust = (
-    sentence(text, f"<b>{arm}</b>, share that the verifier recognises") for arm in TWO
+    sentence(text, f"<b>{arm}</b>, share that the verifier recognises") for arm in shares
   )
   assert "not distinguishable from chance" in standard and "above chance" not in standard
   assert "above chance" in robust and "not distinguishable from chance" not in robust
@@ -83,8 +85,8 @@ def test_above_chance_is_said_only_where_a_test_of_few_seeds_shows_it(tmp_path):
 MORE = "Images recovered from {} are recognised more often than those from {}"
 ROWS = (
   # Of the second arm, by seed, and how the page begins where the first has `FIRST`.
-  ([0.5, 0.875, 0.625, 0.75], f"<b>{MORE.format('robust', 'standard')}</b>"),
-  ([0.0, 0.125, 0.0, 0.125], f"<b>{MORE.format('standard', 'robust')}</b>"),
+  ([0.625, 0.9375, 0.75, 0.6875], f"<b>{MORE.format('robust', 'standard')}</b>"),
+  ([0.0, 0.1875, 0.0625, 0.0], f"<b>{MORE.format('standard', 'robust')}</b>"),
   ([0.125, 0.75, 0.5, 0.0], "No difference between <b>standard</b> and <b>robust</b> is shown"),
 )
 

@@ -61,6 +61,8 @@ _BAD_RADIUS = RobustHyper(Hyper(), -1.0)
     ({"arms": (NetworkArm("a", adversary="cw"),)}, "unknown adversary 'cw'"),
     ({"arms": (NetworkArm("a", adversary="pgd_l2", hyper=_BAD_RADIUS),)}, "adversary_radius is -1"),
     ({"robustness": RobustnessTest(steps=0)}, "adversary_steps is 0"),
+    ({"arms": (NetworkArm("a", copies=0),)}, "copies is 0"),
+    ({"verifier": NetworkArm("v", copies=4)}, "leave copies out of --verifier"),
     ({"inversions": {}}, "no inversion is given"),
     ({"inversions": {"x": Inversion(scales=(3, 1))}}, "blocks of 3 do not fill"),
     ({"candidates": 1.5}, "give a share from 0 to 1"),

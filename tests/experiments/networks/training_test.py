@@ -26,6 +26,16 @@ def test_the_plan_has_every_run_once_and_the_verifier_last(tiny, width, processe
   assert not any(group.is_verifier for group in groups)
 
 
+def test_copies_plant_memories_of_the_candidates_trained_on_alone(tiny):
+  arm = tiny.settings.arms[0]._replace(copies=3)
+  settings = replace(tiny.settings, arms=(arm,))
+  masks = draw_masks(settings, tiny.data.train.labels)
+  group = training.plan(settings, tiny.data)[0]
+  for seed, train in zip(group.seeds, group.train, strict=True):
+    counts = np.bincount(train, minlength=len(masks.candidate))
+    np.testing.assert_array_equal(counts, masks.kept[seed] * np.where(masks.candidate, 3, 1))
+
+
 def test_the_record_is_what_the_weights_say(tiny):
   """The accuracy on the test images, by a network built anew."""
   (network,) = tiny.trained[0]
