@@ -77,8 +77,8 @@ class TrainTest(NamedTuple):
   test: Dataset
 
 
-class Span(NamedTuple):
-  """The span of examples: their singular value decomposition, left @ diag(values) @ right.
+class Svd(NamedTuple):
+  """The singular value decomposition of examples: left @ diag(values) @ right.
 
   Attributes:
     left: orthonormal columns.
@@ -107,7 +107,7 @@ class Data(NamedTuple):
     pixel_means: these means, likewise.
     components: principal components of the examples, for attackers that know some of them; see
       `attacks.filtered.components`. None where no attack needs them.
-    span: of all examples, where it is looked for what each left in the weights, see
+    svd: of all examples, where it is looked for what each left in the weights, see
       `attacks.traces`; None elsewhere.
   """
 
@@ -120,7 +120,7 @@ class Data(NamedTuple):
   pixel_gram: Float[Array, "n n"] | None = None
   pixel_means: Float[Array, " n"] | None = None
   components: Float[Array, "2 r p"] | None = None
-  span: Span | None = None
+  svd: Svd | None = None
 
 
 class Hyper(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxinv.models.params import find_kernels
-from jaxinv.types import Release, Span
+from jaxinv.types import Release, Svd
 
 # Ridges, in units of the photographs' mean power along a direction of their span: from none to
 # speak of, for weights without noise, to so much that only likeness counts. Which is best is known
@@ -19,7 +19,7 @@ from jaxinv.types import Release, Span
 RIDGES = (1e-7, 1e-2, 1e-1, 1.0)
 
 
-def span_of(inputs: Float[np.ndarray, "n p"]) -> Span:
+def svd_of(inputs: Float[np.ndarray, "n p"]) -> Svd:
   """The singular value decomposition of photographs, without directions that are rounding errors.
 
   Args:
@@ -29,7 +29,7 @@ def span_of(inputs: Float[np.ndarray, "n p"]) -> Span:
     The decomposition, of rank r, computed in double precision.
 
   Example:
-    >>> left, values, right = span_of(np.eye(3, 5, dtype=np.float32))
+    >>> left, values, right = svd_of(np.eye(3, 5, dtype=np.float32))
     >>> np.allclose(left @ np.diag(values) @ right, np.eye(3, 5), atol=1e-6)
     True
   """
@@ -40,11 +40,11 @@ def span_of(inputs: Float[np.ndarray, "n p"]) -> Span:
   values, vectors = np.sqrt(powers[kept]), vectors[:, kept]
   left = vectors if wide else rows @ vectors / values
   right = vectors.T @ rows / values[:, None] if wide else vectors.T
-  return Span(*(jnp.asarray(x, jnp.float32) for x in (left, values, right)))
+  return Svd(*(jnp.asarray(x, jnp.float32) for x in (left, values, right)))
 
 
 def traces(
-  release: Release, labels: Int[Array, " n"], num_classes: int, span: Span
+  release: Release, labels: Int[Array, " n"], num_classes: int, svd: Svd
 ) -> Float[Array, "j n"]:
   """How much of each photograph is in the change of the first layer.
 
@@ -52,7 +52,7 @@ def traces(
     release: needs `params` and `init_params`.
     labels: the class of each photograph.
     num_classes: classes, k.
-    span: of all photographs in question.
+    svd: of all photographs in question.
 
   Returns:
     One row a ridge of `RIDGES`. Of a linear model the coefficient in the weights of the own class,
@@ -61,15 +61,15 @@ def traces(
   Raises:
     InputError: no kernel takes the photographs.
   """
-  num_features = span.right.shape[1]
+  num_features = svd.right.shape[1]
   now, first = (
     find_kernels(params, num_features, num_classes)
     for params in (release.params, release.init_params)
   )
-  along = jnp.matmul(span.right, now[0] - first[0], precision="highest")
-  ridges = jnp.asarray(RIDGES, along.dtype)[:, None] * jnp.square(span.values).mean()
-  factors = span.values[None] / (jnp.square(span.values)[None] + ridges)
-  each = [jnp.matmul(span.left, f[:, None] * along, precision="highest") for f in factors]
+  along = jnp.matmul(svd.right, now[0] - first[0], precision="highest")
+  ridges = jnp.asarray(RIDGES, along.dtype)[:, None] * jnp.square(svd.values).mean()
+  factors = svd.values[None] / (jnp.square(svd.values)[None] + ridges)
+  each = [jnp.matmul(svd.left, f[:, None] * along, precision="highest") for f in factors]
   if len(now) == 1:
     own = [jnp.take_along_axis(c, labels[:, None], 1)[:, 0] for c in each]
   else:

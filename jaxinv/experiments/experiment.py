@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxinv.attacks.attack import resolve as resolve_attacks
 from jaxinv.attacks.filtered import components
-from jaxinv.attacks.traces import span_of
+from jaxinv.attacks.traces import svd_of
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.seeds import shuffle_labels, split_data
@@ -90,7 +90,7 @@ def with_data(experiment: Experiment, dataset: Dataset) -> Experiment:
     known = components(dataset.inputs, dataset.labels, dataset.image_shape)
     data = data._replace(components=jnp.asarray(known))
   if experiment.settings.photographs:
-    data = data._replace(span=span_of(dataset.inputs))
+    data = data._replace(svd=svd_of(dataset.inputs))
   return experiment._replace(dataset=dataset, data=data)
 
 

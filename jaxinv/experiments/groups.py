@@ -12,7 +12,7 @@ from jaxinv.ensemble.groups import Host, Task, Training, Tree, run_task
 from jaxinv.experiments.engines import Engine
 from jaxinv.experiments.experiment import Experiment, remembers, split_of
 from jaxinv.experiments.experiment import training_labels as taught_to
-from jaxinv.experiments.planning import Group, places
+from jaxinv.experiments.planning import BLOCKS, Group, places
 from jaxinv.experiments.settings import Settings
 from jaxinv.types import Snapshot, Trained
 
@@ -28,7 +28,7 @@ class GroupResult(NamedTuple):
     history: by name, [t, s].
     frames: weights of the watched class at each record, by arm, of the first seeds here [t, p].
     measures: by attack, by metric, [s].
-    sums: by arm, by prefix, the class weights of its healthy models added up, [k, p].
+    sums: by arm, by `sum_of` its seeds, the class weights of healthy models added up, [k, p].
     trail: measures at every record, by attack, by metric, [t, s].
     trail_details: what is more than a number at every record: `identified` and
       `by_person` by attack [t, s, k].
@@ -221,7 +221,7 @@ def _measure(scene: _Scene, model: Trained, finite: np.ndarray) -> Tree:
   """The measures of all models, and sums of the class weights of the healthy ones."""
   settings, group = scene.experiment.settings, scene.group
   real, padding = len(group.runs), group.width - len(group.runs)
-  wanted = [(str(arm), str(_prefix(settings, seed))) for arm, seed in group.runs]
+  wanted = [(str(arm), sum_of(settings, seed)) for arm, seed in group.runs]
   kinds = list(dict.fromkeys(wanted))
   place = np.array([kinds.index(kind) for kind in wanted] + [0] * padding, np.int32)
   # What only fills the group up counts as unhealthy, so that no sum has it.
@@ -230,17 +230,21 @@ def _measure(scene: _Scene, model: Trained, finite: np.ndarray) -> Tree:
   measures, sums, details = jax.device_get(measured)
   result: Tree = {"sums": {}, "measures": jax.tree.map(lambda x: x[:real], measures)}
   totals = sums.sum(0, np.float64)
-  for i, (arm, prefix) in enumerate(kinds):
+  for i, (arm, name) in enumerate(kinds):
     if healthy[place == i].any():
-      result["sums"].setdefault(arm, {})[prefix] = totals[i].astype(np.float32)
+      result["sums"].setdefault(arm, {})[name] = totals[i].astype(np.float32)
   if settings.photographs:
     result["details"] = jax.tree.map(lambda x: x[:real], details)
   return result
 
 
-def _prefix(settings: Settings, seed: int) -> int:
-  """Which sum of weights a seed is in: the n-th holds the seeds from 2^(n - 1) to 2^n - 1."""
-  return seed.bit_length() if settings.prefixes else 0
+def sum_of(settings: Settings, seed: int) -> str:
+  """Which sum of weights a seed is in: PREFIX.BLOCK.
+
+  The n-th prefix holds the seeds from 2^(n - 1) to 2^n - 1, or the one prefix there is all. Blocks
+  are for the jackknife, which leaves one of them out.
+  """
+  return f"{seed.bit_length() if settings.prefixes else 0}.{seed % BLOCKS}"
 
 
 def _saved(scene: _Scene, model: Trained, saved: np.ndarray) -> Tree:

@@ -137,7 +137,7 @@ def examine(trainer: Trainer, config: EvalConfig, model: Trained) -> Findings:
       measures["model"] |= accuracies(logits, data)
     if config.photographs:
       details["logits"] = logits
-      details["traces"] = traces(release, data.labels, config.num_classes, data.span)
+      details["traces"] = traces(release, data.labels, config.num_classes, data.svd)
   return Findings(
     weights=class_weights(params, num_features, config.num_classes),
     init_weights=class_weights(init_params, num_features, config.num_classes),

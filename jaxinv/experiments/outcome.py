@@ -19,13 +19,15 @@ from jaxinv.errors import InputError
 from jaxinv.experiments import leakage
 from jaxinv.experiments.experiment import Experiment, make_experiment, split_of
 from jaxinv.experiments.groups import GroupResult, run_groups
-from jaxinv.experiments.planning import plan
-from jaxinv.experiments.settings import Settings
+from jaxinv.experiments.planning import BLOCKS, plan
+from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.metrics import stats
 from jaxinv.metrics.metric import DEFAULT as DEFAULT_METRICS
 from jaxinv.metrics.metric import Metric
 from jaxinv.models.params import flatten
 from jaxinv.runs import tables
+from jaxinv.training import gram
+from jaxinv.training.hyper import ON_RELEASE, used
 from jaxinv.types import Data, Dataset
 
 # Attacks on the models of several seeds together; `seed_mean` is the first.
@@ -48,7 +50,8 @@ class ArmOutcome(NamedTuple):
       where the experiment glances at records of what was released.
     images: by attack, recovered images of the first seeds, [v, k, h, w], 0..255.
     arrays: weights, init_weights and bias of the same seeds, for an MLP all parameters too; of
-      the gram engine `coefficients` [v, n, k] and `init_share` [v], see `gram`.
+      the gram engine `coefficients` [v, n, k] and `init_share` [v], see `gram`, unless what is
+      released differs from what was trained.
     frames: weights of the watched class at each recorded step, of the first seed.
     trail: what was measured at each recorded step: by attack, by metric, [s, t].
     identified: by attack, whether each person was identified at each recorded step, [s, t, k].
@@ -57,6 +60,8 @@ class ArmOutcome(NamedTuple):
       `similarity` [s, n]; `logits` [s, n, k]; see `leakage`.
     prefixes: measures of the average model of the first 1, 2, 4, ... seeds, by how many of them
       did not diverge.
+    without: of the attacks on several models, by attack, by name, the measure without each of
+      `planning.BLOCKS` parts of the seeds in turn; empty where there is one part only.
   """
 
   measures: dict[str, dict[str, Float[np.ndarray, " _"]]]
@@ -70,6 +75,7 @@ class ArmOutcome(NamedTuple):
   by_person: dict[str, Float[np.ndarray, "s t k"]]
   details: dict[str, Any]
   prefixes: dict[int, dict[str, float]]
+  without: dict[str, dict[str, Float[np.ndarray, " b"]]] = {}  # noqa: RUF012
 
   def __repr__(self) -> str:
     diverged = int((~self.healthy).sum())
@@ -221,7 +227,8 @@ def _assemble_arm(
     for attack, values in ends.items()
   }
   images = {a: x.astype(np.float32) for a, x in gather_saved("images").items()}
-  means = _mean_models(experiment, parts, arm, healthy, everyone)
+  sums = _sums(parts, arm)
+  means = _mean_models(experiment, sums, healthy, everyone)
   for attack, (recovered, values) in means[max(means)].items() if means else ():
     images[attack] = np.asarray(recovered, np.float32)[None]
     measures[attack] = {name: np.asarray(value)[None] for name, value in values.items()}
@@ -230,39 +237,84 @@ def _assemble_arm(
     healthy=healthy,
     history=history,
     images=images,
-    arrays=flatten(gather_saved("arrays")),
+    arrays=_as_released(experiment.settings.arms[arm], flatten(gather_saved("arrays"))),
     frames=next(r.frames[str(arm)] for r, _ in parts if str(arm) in r.frames),
     trail=trail,
     identified=by_record.get("identified", {}),
     by_person=by_record.get("by_person", {}),
     details=gather("details"),
     prefixes={count: found[seed_mean.name][1] for count, found in means.items()},
+    without=_without_each(experiment, sums, healthy, everyone),
   )
 
 
+def _as_released(arm: Arm, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """An arm's arrays, without what its engine knows of the model before its release altered it."""
+  altered = set(ON_RELEASE) & used(arm.hyper)
+  return {name: x for name, x in arrays.items() if not (altered and name in gram.EXTRAS)}
+
+
+def _sums(parts, arm: int) -> dict[tuple[int, int], np.ndarray]:
+  """Sums of an arm's class weights by prefix and block, see `groups.sum_of`, in float64."""
+  sums: dict[tuple[int, int], np.ndarray] = {}
+  for result, _ in parts:
+    for name, part in result.sums.get(str(arm), {}).items():
+      key = tuple(map(int, name.split(".")))
+      sums[key] = sums.get(key, 0.0) + np.float64(part)
+  return sums
+
+
+def _without_each(
+  experiment: Experiment,
+  sums: Mapping[tuple[int, int], np.ndarray],
+  healthy: Bool[np.ndarray, " s"],
+  everyone: Data,
+) -> dict[str, dict[str, Float[np.ndarray, " b"]]]:
+  """Measures of the average model without each block of seeds: by attack, by name, [b]."""
+  blocks = sorted({block for _, block in sums})
+  found = []
+  for left_out in blocks if len(blocks) > 1 else ():
+    total = sum(part for (_, block), part in sums.items() if block != left_out)
+    counted = healthy & (np.arange(len(healthy)) % BLOCKS != left_out)
+    found.append(_measure_mean(experiment, total, counted, everyone))
+  if not found:
+    return {}
+  return {
+    attack: {
+      name: np.array([float(one[attack][1][name]) for one in found]) for name in found[0][attack][1]
+    }
+    for attack in found[0]
+  }
+
+
+def _measure_mean(
+  experiment: Experiment, total: np.ndarray, counted: Bool[np.ndarray, " s"], everyone: Data
+) -> dict[str, tuple]:
+  """Attacks the average of the models that count, of which `total` is the sum of class weights."""
+  given = jnp.asarray(total / counted.sum(), float), everyone, jnp.asarray(counted)
+  return {
+    attack.name: jax.device_get(leakage.measure_together(experiment.config, attack, *given))
+    for attack in TOGETHER
+  }
+
+
 def _mean_models(
-  experiment: Experiment, parts, arm: int, healthy: Bool[np.ndarray, " s"], everyone: Data
+  experiment: Experiment,
+  sums: Mapping[tuple[int, int], np.ndarray],
+  healthy: Bool[np.ndarray, " s"],
+  everyone: Data,
 ) -> dict[int, dict[str, tuple]]:
   """Attacks the average of the models of the first seeds, for all numbers there are sums of.
 
   Returns:
     {number of models: {attack: (images, measures)}}.
   """
-  sums: dict[int, np.ndarray] = {}
-  for result, _ in parts:
-    for prefix, part in result.sums.get(str(arm), {}).items():
-      sums[int(prefix)] = sums.get(int(prefix), 0.0) + np.float64(part)
   total, found = 0.0, {}
-  for prefix in sorted(sums):
-    total = total + sums[prefix]
+  for prefix in sorted({prefix for prefix, _ in sums}):
+    total = total + sum(part for (of, _), part in sums.items() if of == prefix)
     last = 2**prefix if experiment.settings.prefixes else len(healthy)
     counted = healthy & (np.arange(len(healthy)) < last)
-    mean_weights = jnp.asarray(total / counted.sum(), float)
-    given = mean_weights, everyone, jnp.asarray(counted)
-    found[int(counted.sum())] = {
-      attack.name: jax.device_get(leakage.measure_together(experiment.config, attack, *given))
-      for attack in TOGETHER
-    }
+    found[int(counted.sum())] = _measure_mean(experiment, total, counted, everyone)
   return found
 
 
@@ -283,9 +335,9 @@ def summarize(outcome: Outcome) -> dict:
     outcome: of an experiment.
 
   Returns:
-    {arm: {attack: {metric: {mean, low, high, n}}}}, and {arm: {"diverged": [seeds]}}. An
-    attack on n models together has one image, and no interval over seeds: low and high are None,
-    as they are where a single seed counts.
+    {arm: {attack: {metric: {mean, low, high, n}}}}, and {arm: {"diverged": [seeds]}}. Of an
+    attack on n models together it is the jackknife's, over parts of the seeds. low and high are
+    None where a single seed counts.
 
   Example:
     >>> import jaxinv
@@ -295,17 +347,23 @@ def summarize(outcome: Outcome) -> dict:
     >>> sorted(summarize(found)["sgd"]["init_diff"]["ncc_centred"])
     ['high', 'low', 'mean', 'n']
   """
-  return {name: summarize_arm(arm.measures, arm.healthy) for name, arm in outcome.arms.items()}
+  return {
+    name: summarize_arm(arm.measures, arm.healthy, arm.without)
+    for name, arm in outcome.arms.items()
+  }
 
 
 def summarize_arm(
-  measures: Mapping[str, Mapping[str, Float[np.ndarray, " _"]]], healthy: Bool[np.ndarray, " s"]
+  measures: Mapping[str, Mapping[str, Float[np.ndarray, " _"]]],
+  healthy: Bool[np.ndarray, " s"],
+  without: Mapping[str, Mapping[str, Float[np.ndarray, " b"]]] | None = None,
 ) -> dict:
   """One arm's part of the summary; see `summarize`.
 
   Args:
     measures: by attack, by name, one value a seed; what is not finite is left out.
     healthy: which seeds did not diverge.
+    without: see `ArmOutcome`.
 
   Returns:
     {attack: {metric: {mean, low, high, n}}, "diverged": [seeds]}.
@@ -320,7 +378,10 @@ def summarize_arm(
     same = [row for row in rows if len(row[2]) == size]
     intervals = stats.mean_intervals(np.stack([values for *_, values in same]))
     for (attack, metric, _), interval in zip(same, intervals, strict=True):
-      n = int(healthy.sum()) if attack in _TOGETHER_NAMES else interval.n
-      table[attack][metric] = interval._replace(n=n)._asdict()
+      if attack in _TOGETHER_NAMES:
+        left_out = (without or {}).get(attack, {}).get(metric, np.zeros(0))
+        interval = stats.jackknife_interval(interval.mean, left_out)
+        interval = interval._replace(n=int(healthy.sum()))
+      table[attack][metric] = interval._asdict()
   diverged = [int(seed) for seed in np.flatnonzero(~healthy)]
   return {attack: table[attack] for attack in table if table[attack]} | {"diverged": diverged}

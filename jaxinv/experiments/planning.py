@@ -14,6 +14,9 @@ from jaxinv.experiments.experiment import Experiment, remembers, split_of, train
 from jaxinv.experiments.settings import Settings, program_name
 from jaxinv.types import Hyper, Snapshot, Trained
 
+# The average model of an arm is measured without each of so many parts of its seeds in turn.
+BLOCKS = 8
+
 
 class Group(NamedTuple):
   """Runs that are trained together, each an (arm, seed); `width` counts the padding in.
@@ -107,9 +110,9 @@ def _even(num_runs: int, most: int, devices: int) -> int:
 def places(settings: Settings, width: int) -> int:
   """The most sums of weights that a group can need: one for each arm that it can span, or more."""
   arms = min(len(settings.arms), 2 + (width - 1) // settings.num_seeds)
-  # An arm's seeds, up to the last, are in so many sums: see `groups._prefix`.
-  each = 1 + (settings.num_seeds - 1).bit_length()
-  return min(width, arms * each) if settings.prefixes else arms
+  # An arm's seeds, up to the last, are in so many sums: see `groups.sum_of`.
+  each = 1 + (settings.num_seeds - 1).bit_length() if settings.prefixes else 1
+  return min(width, arms * each * min(settings.num_seeds, BLOCKS))
 
 
 def peak_bytes(experiment: Experiment, name: str, width: int) -> int:

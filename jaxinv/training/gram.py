@@ -47,6 +47,9 @@ from jaxinv.types import (
   TrainState,
 )
 
+# What the span knows of a model: the share of each example and of the initial weights in it.
+EXTRAS = ("coefficients", "init_share")
+
 
 class Span(NamedTuple):
   """A point, or a direction, in the span of the initial weights and the data.
@@ -296,4 +299,4 @@ def _project(params: SpanModel, minus: SpanModel | None, data: Data) -> Projecti
 
 def _extras(state: TrainState) -> dict[str, jax.Array]:
   span = state.params.span
-  return {"coefficients": span.coefficients.T, "init_share": span.scale}
+  return dict(zip(EXTRAS, (span.coefficients.T, span.scale), strict=True))

@@ -14,7 +14,7 @@ from jaxinv.ensemble.groups import Host, Stopped
 from jaxinv.ensemble.seeds import seed_keys, shuffle_labels, split_data, train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment, outcome, planning
-from jaxinv.experiments.groups import run_groups
+from jaxinv.experiments.groups import run_groups, sum_of
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study.photographs import controls
 from jaxinv.types import Hyper
@@ -339,9 +339,10 @@ def test_a_group_has_a_place_for_every_sum_that_it_needs():
     )
     runs = [(arm, seed) for arm in range(arms) for seed in range(seeds)]
     for group in mapping.divide(len(runs), width):
-      # The n-th sum of an arm holds the seeds from 2^(n - 1) to 2^n - 1.
-      sums = {(runs[i][0], runs[i][1].bit_length()) for i in group}
-      assert len(sums) <= planning.places(settings, width), (arms, seeds, width)
+      for changes in ({}, {"prefixes": False}):
+        changed = replace(settings, **changes)
+        sums = {(runs[i][0], sum_of(changed, runs[i][1])) for i in group}
+        assert len(sums) <= planning.places(changed, width), (arms, seeds, width)
 
 
 @pytest.mark.parametrize("name", ["plain", "rough"])

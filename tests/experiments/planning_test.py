@@ -11,6 +11,7 @@ from jaxinv.ensemble.program import state_shapes, widest
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.errors import InputError
 from jaxinv.experiments import experiment, planning
+from jaxinv.experiments.groups import sum_of
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.types import Hyper
 
@@ -44,16 +45,14 @@ def test_several_processes_have_a_group_each_where_there_are_runs_enough(planted
 @pytest.mark.parametrize(
   ("num_arms", "num_seeds", "width"), [(1, 8, 8), (3, 1, 4), (3, 3, 4), (5, 4, 6), (2, 9, 1)]
 )
-def test_no_group_spans_more_arms_than_it_has_places_for(
-  planted, ample, num_arms, num_seeds, width
-):
+def test_no_group_has_more_sums_than_it_has_places_for(planted, ample, num_arms, num_seeds, width):
   arms = tuple(Arm(str(i), "sgd", Hyper()) for i in range(num_arms))
   settings = Settings(arms, num_seeds=num_seeds, width=width, batch_size=8)
   spans = [
-    len({arm for arm, _ in group.runs})
+    len({(arm, sum_of(settings, seed)) for arm, seed in group.runs})
     for group in planning.plan(experiment.make_experiment(settings, planted))
   ]
-  assert max(spans) <= planning.places(settings, width) <= num_arms
+  assert max(spans) <= planning.places(settings, width) <= width
 
 
 class Planned:
