@@ -87,8 +87,8 @@ _what.integer(
 _what.names(
   "control_arms",
   [],
-  "Names of the arms, without the grid, whose models are examined for single photographs; all but "
-  "those trained by DP-SGD if empty, as these take long.",
+  "Names of the arms, without the grid, whose models are examined for single photographs; all if "
+  "empty.",
 )
 _what.names(
   "pose_sweep",
@@ -184,8 +184,7 @@ def _control_arms(arms: Sequence[Arm]) -> tuple[Arm, ...]:
       raise InputError(f"--control_arms: '{name}' is none of {', '.join(by_name)}")
   if FLAGS.control_arms:
     return tuple(by_name[name] for name in dict.fromkeys(FLAGS.control_arms))
-  quick = tuple(arm for arm in arms if arm.hyper.dp_clip == float("inf"))
-  return quick or tuple(arms[:1])
+  return tuple(arms)
 
 
 if __name__ == "__main__":
