@@ -13,6 +13,7 @@ _WITHOUT = {
   "toy": ("holdout", "fixed_split", "download", "data_dir", "data_seed", "pose", "num_people"),
   "power": ("save_seeds", "record_every", "normalize", "checkpoint_seconds"),
   "cifar": ("jax_enable_x64",),
+  "privacy": ("arm", "batch_size", "record_every"),
 }
 
 

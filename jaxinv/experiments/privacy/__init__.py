@@ -1,0 +1,1 @@
+"""launch.privacy: what DP-SGD costs, what it hides, and whether it keeps to its epsilon."""
