@@ -35,7 +35,7 @@ shared.define_data(FLAGS)
 shared.define_training(
   FLAGS,
   num_seeds=8,
-  steps=300,
+  steps=500,
   batch_size=0,
   holdout=2,
   save_seeds=1,

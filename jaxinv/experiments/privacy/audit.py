@@ -27,7 +27,7 @@ from jaxinv.metrics.empirical import Bound, Errors, best_test, is_refuted, lower
 from jaxinv.training import primal
 from jaxinv.training.dpsgd import epsilon
 from jaxinv.training.optimizers import OPTIMIZERS
-from jaxinv.training.worst_case import worst_case
+from jaxinv.training.worst_case import WorstCase, worst_case
 from jaxinv.types import Hyper
 
 # Noises that are asked of: their ratio, and the powers of it between which the search goes on.
@@ -47,6 +47,8 @@ class Audit(NamedTuple):
     by_noise: lower bound on epsilon by the noise that DP-SGD can have had at most, given these.
     advantage: hits less false alarms of the test that has most, at least.
     limit: of no test more, by the worst case of the claim.
+    refutes: whether the claim is refuted, with confidence in all audits together: the program is
+      wrong. Each bound by itself may be above a true claim by chance.
   """
 
   epsilon: float
@@ -58,16 +60,12 @@ class Audit(NamedTuple):
   by_noise: float
   advantage: float
   limit: float
+  refutes: bool
 
   @property
   def highest(self) -> float:
     """The larger of the two bounds."""
     return max(self.bound.epsilon, self.by_noise)
-
-  @property
-  def refutes(self) -> bool:
-    """Whether a bound is above the claim: the program is wrong."""
-    return is_refuted(self.epsilon, self.highest)
 
 
 def train_canaries(
@@ -135,28 +133,49 @@ def judge(
     found: what `train_canaries` returned.
     noises: by epsilon, that was claimed.
     delta: at which the epsilons are claimed.
-    confidence: of each bound.
+    confidence: of each bound; and of all refutations together, by Bonferroni's correction.
 
   Returns:
     The audits, epsilon by epsilon.
   """
-  least_noise = noise_bound(stage.rate, stage.steps)
-  audits = []
+  least_noise, audits = noise_bound(stage.rate, stage.steps), []
+  # Both ways of each audit could refute.
+  strict = 1 - (1 - confidence) / (2 * len(found) * len(CANARIES) * len(SCORES))
   for claimed, rows in found.items():
-    most = worst_case(noises[claimed], stage.rate, stage.steps).advantage
+    most = worst_case(noises[claimed], stage.rate, stage.steps)
     for i, canary in enumerate(CANARIES):
       for j, attacker in enumerate(SCORES):
-        without, with_it = (np.float64(rows[kind, :, i, j]).T for kind in (0, i + 1))
-        errors = best_test(without, with_it, shift_of, confidence)
+        scores_of = [np.float64(rows[kind, :, i, j]).T for kind in (0, i + 1)]
+        errors = best_test(*scores_of, shift_of, confidence)
         noise = least_noise(errors.false_alarms, errors.misses)
-        proven = epsilon(noise, stage.rate, stage.steps, delta) if noise < math.inf else 0.0
-        bound = lower_bound(without, with_it, delta, confidence)
-        clearest = best_test(without, with_it, lambda a, b: -(a + b), confidence)
-        sides = clearest.advantage, most
         audits.append(
-          Audit(claimed, noises[claimed], canary, attacker, bound, errors, proven, *sides)
+          Audit(
+            claimed,
+            noises[claimed],
+            canary,
+            attacker,
+            bound=lower_bound(*scores_of, delta, confidence),
+            errors=errors,
+            by_noise=epsilon(noise, stage.rate, stage.steps, delta) if noise < math.inf else 0.0,
+            advantage=best_test(*scores_of, lambda a, b: -(a + b), confidence).advantage,
+            limit=most.advantage,
+            refutes=_refutes(claimed, most, scores_of, delta, strict),
+          )
         )
   return audits
+
+
+def _refutes(
+  claimed: float,
+  most: WorstCase,
+  scores_of: Sequence[Float[np.ndarray, "2 m"]],
+  delta: float,
+  confidence: float,
+) -> bool:
+  """Whether a test's errors are fewer than the claim allows: its epsilon, or its whole curve."""
+  errors = best_test(*scores_of, shift_of, confidence)
+  beyond = 1 - errors.misses > float(most.hits(errors.false_alarms))
+  return beyond or is_refuted(claimed, lower_bound(*scores_of, delta, confidence).epsilon)
 
 
 def noise_bound(rate: float, steps: int) -> Callable[[float, float], float]:

@@ -1,7 +1,7 @@
 """The page of a run on privacy: its figures, and the numbers that its template is filled with."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,8 +76,10 @@ def write_page(out_dir: Path, data: PageData) -> Path:
     "edges": _edges(data),
     "plain": _words(data.result.points[PLAIN]),
     "strictest": _words(private[0]) if private else None,
+    "usable": _usable(private, data.result.points[PLAIN]),
     "figures": save_all(drawn, out_dir / "figures"),
     "points": [_point_row(point) for point in points],
+    "ways": [_way_row(point) for point in points],
     "limits": [_limit_row(point) for point in points],
     "false_alarms": FALSE_ALARMS,
     "audit": _audit(data),
@@ -98,15 +100,21 @@ def _words(point: Point) -> dict[str, Any] | None:
   if point.attack is None:
     return None
   return {
-    "epsilon": significant(point.chosen.epsilon),
-    "person": significant(point.guarantee.person, 3) if point.guarantee else "",
+    "epsilon": f"{point.chosen.epsilon:g}",
+    "person": _epsilon(point.guarantee.person) if point.guarantee else "",
     "accuracy": point.accuracy.mean,
     "leakage": point.leakage.mean,
     "attack": point.attack,
     "identified": point.identified.mean,
-    "identified_low": point.identified.low,
-    "recovered_person": point.limits.recovered_person,
   }
+
+
+def _usable(private: Sequence[Point], plain: Point) -> dict[str, Any] | None:
+  """The strictest arm that keeps half of the accuracy that is had without privacy; None: none."""
+  if plain.accuracy.mean is None:
+    return None
+  enough = [p for p in private if p.accuracy.mean >= plain.accuracy.mean / 2]
+  return _words(enough[0]) if enough else None
 
 
 def _edges(data: PageData) -> list[str]:
@@ -121,17 +129,28 @@ def _epsilons(point: Point) -> tuple[str, ...]:
   if point.guarantee is None:
     return ("none",) * 3
   promised = point.guarantee
-  return tuple(significant(e, 3) for e in (promised.photograph, promised.person, promised.models))
+  return tuple(map(_epsilon, (promised.photograph, promised.person, promised.models)))
+
+
+def _epsilon(value: float) -> str:
+  """An epsilon in three digits, and never as 1e+03."""
+  return f"{value:,.0f}" if 99.5 <= value < math.inf else significant(value, 3)
 
 
 def _point_row(point: Point) -> tuple[str, ...]:
-  chosen = point.chosen
   return (
-    *_epsilons(point),
+    _epsilons(point)[0],
     interval(point.accuracy),
     interval(point.naive),
     f"{interval(point.leakage)} {point.attack or ''}",
     f"{interval(point.identified)} {point.identifier or ''}",
+  )
+
+
+def _way_row(point: Point) -> tuple[str, ...]:
+  chosen = point.chosen
+  return (
+    *_epsilons(point),
     f"{chosen.learning_rate:g}",
     "" if chosen.clip == math.inf else f"{chosen.clip:g}",
     f"{chosen.batch}",
@@ -184,6 +203,7 @@ def _shown(audits: tuple[Audit, ...]) -> dict[str, Any]:
     "final": found[PLANTED, FINAL].highest,
     "steps": found[PLANTED, STEPS].highest,
     "errors": found[PLANTED, STEPS].bound.epsilon,
+    "is_close": found[PLANTED, STEPS].highest > epsilon / 2,
     "real": found[MISLABELLED, STEPS].highest,
   }
 

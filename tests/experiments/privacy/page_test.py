@@ -48,7 +48,7 @@ def test_the_page_says_what_is_guaranteed_and_what_is_not(write, planted):
 
 def test_a_bound_above_its_claim_is_the_first_thing_said(write, result):
   audits = list(result.audits)
-  audits[1] = audits[1]._replace(bound=Bound(9.5, audits[1].errors))
+  audits[1] = audits[1]._replace(bound=Bound(9.5, audits[1].errors), refutes=True)
   text = write(result._replace(audits=tuple(audits)))
   assert "The claim is refuted" in text and "at least 9.5" in text and "claims stand" not in text
 

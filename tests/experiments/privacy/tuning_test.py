@@ -22,10 +22,13 @@ def test_in_their_span_examples_have_the_same_products(planted):
   np.testing.assert_allclose(found.inputs @ found.inputs.T, wanted, atol=1e-3)
 
 
-@pytest.mark.parametrize("private", [True, False])
-def test_without_noise_the_span_trains_the_models_of_all_pixels(spec, planted, private):
-  """Same seeds, same splits, same batches; initial weights zero."""
-  settings = replace(spec.settings, initializer="zeros", num_seeds=2)
+@pytest.mark.parametrize(
+  ("private", "how"),
+  [(True, {"initializer": "zeros"}), (False, {"initializer": "zeros"}), (False, {"hidden": (4,)})],
+)
+def test_without_noise_the_models_are_those_of_an_experiment(spec, planted, private, how):
+  """Linear ones are trained in the span; same seeds, splits, batches, and initial weights zero."""
+  settings = replace(spec.settings, num_seeds=2, **how)
   clip = 0.5 if private else math.inf
   candidate = Candidate(1.0 if private else math.inf, 8, 0.3, clip)
   found = tune(replace(spec, settings=settings), planted, [candidate], None, Host())
@@ -34,7 +37,7 @@ def test_without_noise_the_span_trains_the_models_of_all_pixels(spec, planted, p
   (result,) = run_groups(full, plan(full), None, Host())
   accuracy = result.history["holdout_accuracy"][-1, 2:]
   np.testing.assert_allclose(found.accuracy[0], accuracy)
-  assert 0.2 < accuracy.mean() <= 1  # It has learned: chance is 0.2.
+  assert accuracy.mean() > 0.2 or settings.hidden  # It has learned: chance is 0.2.
 
 
 def test_the_most_accurate_is_chosen_and_of_equals_the_first():
@@ -49,10 +52,3 @@ def test_what_diverges_is_not_chosen(spec, planted):
   found = tune(spec, planted, tried, None, Host())
   assert found.accuracy.shape == (2, 2)
   assert (found.accuracy[0] == 0).all() and found.best[math.inf] == tried[1]
-
-
-def test_models_with_hidden_layers_are_tuned_on_the_pixels_themselves(spec, planted):
-  settings = replace(spec.settings, hidden=(4,), steps=40)
-  tried = [Candidate(8.0, 8, rate, 1.0, 0.1) for rate in (1e-6, 0.5)]
-  found = tune(replace(spec, settings=settings), planted, tried, None, Host())
-  assert found.best[8.0] == tried[1] and found.accuracy[1].mean() > 0.4
