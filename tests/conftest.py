@@ -3,13 +3,20 @@
 A data set here has means that are planted, and noise about them, so that the truth is known.
 """
 
+import io
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # An accelerator only where one is asked for.
 # Compiling takes most of the tests' time, and what they state holds of hardly optimised programs
 # too. With 0 in its place they test what users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# Twice as quick to compile, where that is most of the time: the emitters of loops that jaxlib 0.10
+# still has beside its new ones (later versions stop at flags they do not know).
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and version("jaxlib").startswith("0.10."):
+  _OLD = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+  os.environ["XLA_FLAGS"] = f"{_OLD} {os.environ.get('XLA_FLAGS', '')}"
 # Programs that many tests compile are compiled once, and not into the user's own cache folder.
 CACHE = Path(__file__).resolve().parent.parent / ".pytest_cache" / "jaxinv"
 os.environ["XDG_CACHE_HOME"] = str(CACHE)
@@ -22,6 +29,8 @@ jaxtyping.install_import_hook("jaxinv", "beartype.beartype")
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from PIL import Image  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
 from helpers import plant  # noqa: E402
@@ -31,9 +40,20 @@ from jaxinv.experiments.groups import run_groups  # noqa: E402
 from jaxinv.experiments.settings import Arm, Settings  # noqa: E402
 from jaxinv.types import Dataset, Hyper  # noqa: E402
 
+_MOST_MAPS = 15_000
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE / "jaxinv" / "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_programs():
+  """Lets go of compiled programs in time: each is mapped, and Linux allows 65,530 maps."""
+  yield
+  maps = Path("/proc/self/maps")
+  if maps.exists() and maps.read_bytes().count(b"\n") > _MOST_MAPS:
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +68,17 @@ def blurred(planted) -> Dataset:
   images = gaussian_filter(planted.inputs.reshape(-1, *planted.image_shape), (0, 1.5, 1.5))
   images = (images - images.min()) / np.ptp(images)
   return planted._replace(inputs=images.reshape(len(images), -1))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+  """Figures are made but not drawn, which takes as long as all else of a small run.
+
+  A fixture of a module or the session that runs a command is made before, and draws.
+  """
+  blank = io.BytesIO()
+  Image.new("RGB", (1, 1)).save(blank, "png")
+  monkeypatch.setattr(Figure, "savefig", lambda _, file, **how: file.write(blank.getvalue()))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ PLAIN = Arm("plain", "sgd", Hyper(learning_rate=0.5))
 
 def settings_of(**changes):
   usual = {"arms": (PLAIN,), "num_seeds": 2, "steps": 20, "batch_size": 8, "holdout": 1}
+  usual |= {"attacks": ("init_diff",), "metrics": ("ncc_centred",)}  # Few are quickly compiled.
   return Settings(**{**usual, **changes})
 
 

@@ -11,6 +11,8 @@ from jaxinv.runs.files import read_npz
 from launch import cifar
 from launch.run import _parse
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 _MODULE = """
 import flax.linen as nn
 import numpy as np

@@ -12,19 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxinv.ensemble import groups
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.seeds import train_keys
 from jaxinv.experiments.networks import figures, outcome, recovery
 from jaxinv.experiments.networks import files as networks_files
-from jaxinv.experiments.networks.settings import draw_masks, model_of
+from jaxinv.experiments.networks.settings import draw_masks, model_of, train_config
 from jaxinv.experiments.networks.training import TrainedNetwork, plan
 from jaxinv.metrics import memorisation
 from jaxinv.models.params import unflatten
 from jaxinv.runs import files
 from launch import cifar, run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ROOT = Path(__file__).resolve().parents[2]
 _SMALL = (
@@ -123,7 +124,7 @@ def test_stopped_anywhere_and_gone_on_gives_the_same_bits(ran, tmp_path, monkeyp
   def stop_often(self):
     # Measuring is the end of it, and begins anew each time: it must not be stopped for ever.
     stops.append(1)
-    return (len(stops) % 3 == 0 and len(statuses) < 8) or real(self)
+    return (len(stops) % 5 == 0 and len(statuses) < 4) or real(self)
 
   monkeypatch.setattr(run.StopSignal, "__call__", stop_often)
   statuses = []
@@ -273,24 +274,15 @@ def test_a_run_of_other_groups_is_not_gone_on_with(tmp_path, capsys, monkeypatch
 def test_an_arm_s_name_cannot_be_that_of_another_s_images(tmp_path):
   few = [flag for flag in _SMALL if not flag.startswith("--arm=robust")]
   other = "--arm=recovered-plain:width_factor=0.0625"
-  assert cifar.main([*few, other, f"--out_dir={tmp_path / 'out'}"]) == 0
+  assert cifar.main([*few, other, "--epochs=0", f"--out_dir={tmp_path / 'out'}"]) == 0
 
 
-def test_images_are_shifted_where_they_are_not_mirrored(ran, tmp_path):
-  losses = []
-  for shift in (0, 1):
-    out_dir = tmp_path / str(shift)
-    assert _run(out_dir, "--noflip", f"--shift={shift}") == 0
-    losses.append(_metrics(out_dir)["plain", "0", "model", "train_loss"])
-  assert losses[0] != losses[1]
-
-
-def test_of_many_restarts_the_page_shows_the_first(tmp_path):
-  few = [flag for flag in _SMALL if not flag.startswith("--arm=robust")]
-  assert cifar.main([*few, "--restarts=60", f"--out_dir={tmp_path}"]) == 0
-  assert files.read_npz(tmp_path / "recovered" / "plain.npz")["pgd"].shape[2] == 60
-  with Image.open(tmp_path / "figures" / "restarts.png") as picture:
-    assert picture.width < 2000
+def test_images_are_shifted_where_they_are_not_mirrored():
+  """What is trained is as the flags say; `tests/training/network_test.py` shifts images by it."""
+  run._parse(cifar.FLAGS, [*_SMALL, "--noflip", "--shift=1"])
+  settings = cifar._settings(cifar._load().train)
+  config = train_config(settings, settings.arms[0], 64)
+  assert (config.flip, config.shift) == (False, 1)
 
 
 def test_a_disk_that_is_full_is_said_in_one_line(tmp_path, capsys, monkeypatch):
@@ -326,16 +318,13 @@ def test_a_damaged_finished_group_is_made_again(tmp_path, damage):
   assert len(said) == 1 and "made again" in said[0]
 
 
-def test_the_real_command_runs_and_its_errors_have_no_traceback(tmp_path):
+def test_the_real_command_runs(tmp_path):
   command = [sys.executable, "-m", "launch.cifar", *_SMALL, f"--out_dir={tmp_path / 'out'}"]
   # Untrained networks: the training step takes longest to compile, and is compiled above.
   few = [*command, "--num_seeds=1", "--epochs=0"]
   done = subprocess.run(few, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert done.stdout.strip().endswith(f"report: {tmp_path / 'out' / 'report.html'}")
-  bad = subprocess.run([*command, "--epochs=x"], cwd=ROOT, capture_output=True, text=True)
-  assert bad.returncode == 1 and "--epochs" in bad.stderr
-  assert "Traceback" not in bad.stderr and bad.stdout == ""
 
 
 def test_what_it_writes_may_be_overwritten(ran):

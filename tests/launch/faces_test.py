@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.runs import folder
 from launch import faces, run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 ROOT = Path(__file__).resolve().parents[2]
 # Few people and steps: enough for every file and figure, and quick.
 SMALL = ["--num_people=5", "--images_per_person=4", "--steps=12", "--num_seeds=2", "--holdout=1"]
@@ -25,6 +27,8 @@ CONTRACT = [
   *("config.json", "metrics.csv", "summary.json", "history.npz", "report.html"),
   *("recovered/targets.npz", "recovered/sgd.npz", "weights/adam.npz", "figures/training.gif"),
 ]
+# What is not about the arms: one of them, a model of each, not trained.
+QUICK = ["--arm=sgd:learning_rate=0.1", "--num_seeds=1", "--steps=0"]
 
 
 def run_small(out_dir, *extra):
@@ -105,11 +109,16 @@ def test_the_weights_are_their_initial_share_and_the_photographs_times_their_coe
 
 
 def test_the_engines_agree_and_it_is_told_which_was_taken(small_run, tmp_path):
-  assert run_small(tmp_path / "primal", "--engine=primal") == 0
-  for out_dir, engine in ((small_run, "gram"), (tmp_path / "primal", "primal")):
-    engines = json.loads((out_dir / "config.json").read_text())["engines"]
-    assert engines["sgd"]["engine"] == engine and engines["adam"]["engine"] == "primal"
-    assert engines["sgd"]["groups"] >= 1 and engines["sgd"]["width"] >= 1
+  (sgd,) = (arm for arm in faces.PRESETS["default"] if arm.startswith("sgd:"))
+  assert run_small(tmp_path / "primal", "--engine=primal", f"--arm={sgd}") == 0
+  engines = [
+    json.loads((out_dir / "config.json").read_text())["engines"]
+    for out_dir in (small_run, tmp_path / "primal")
+  ]
+  assert [it["sgd"]["engine"] for it in engines] == ["gram", "primal"]
+  assert engines[0]["adam"]["engine"] == "primal"
+  for it in engines:
+    assert it["sgd"]["groups"] >= 1 and it["sgd"]["width"] >= 1
   with (
     np.load(small_run / "weights/sgd.npz") as span,
     np.load(tmp_path / "primal/weights/sgd.npz") as primal,
@@ -144,21 +153,31 @@ def test_a_run_stopped_at_every_record_goes_on_to_the_same_bits(small_run, tmp_p
   # Each call may take one chunk, then is asked to stop.
   monkeypatch.setattr(run.StopSignal, "__call__", lambda self: True)
   out_dir = tmp_path / "stopped"
-  statuses = [run_small(out_dir) for _ in range(5)]
-  assert statuses == [130] * 5
+  statuses = [run_small(out_dir) for _ in range(3)]
+  assert statuses == [130] * 3
   assert not (out_dir / "metrics.csv").exists()
   monkeypatch.undo()
   assert run_small(out_dir) == 0
   assert_same_numbers(small_run, out_dir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_real_command_killed_midway_goes_on_to_the_same_bits(number, tmp_path):
-  """Kills the command once it has a checkpoint, and damages the newest one for good measure."""
-  arguments = [*SMALL, "--steps=4000", "--record_every=200", "--checkpoint_seconds=0"]
-  arguments += ["--arm=a:learning_rate=0.01", "--pose=0"]
-  killed, whole = tmp_path / "killed", tmp_path / "whole"
-  process = subprocess.Popen(command(*arguments, f"--out_dir={killed}"), cwd=ROOT, stderr=-1)
+LONG = [*SMALL, "--steps=4000", "--record_every=200", "--checkpoint_seconds=0", "--pose=0"]
+LONG += ["--arm=a:learning_rate=0.01"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """A run long enough to be killed, left in peace."""
+  out_dir = tmp_path_factory.mktemp("runs") / "whole"
+  assert faces.main([*LONG, f"--out_dir={out_dir}"]) == 0
+  return out_dir
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_real_command_killed_midway_goes_on_to_the_same_bits(number, whole, tmp_path):
+  """Kills the command once it has a checkpoint. Ctrl-C is SIGTERM's twin, see run_test.py."""
+  killed = tmp_path / "killed"
+  process = subprocess.Popen(command(*LONG, f"--out_dir={killed}"), cwd=ROOT, stderr=-1)
   deadline = time.monotonic() + 120
   while process.poll() is None and not list(killed.glob("checkpoints/*/step-*")):
     assert time.monotonic() < deadline
@@ -168,8 +187,7 @@ def test_a_real_command_killed_midway_goes_on_to_the_same_bits(number, tmp_path)
   if number != signal.SIGKILL:
     assert process.returncode == 130 and b"same command" in complaint
   assert not (killed / "metrics.csv").exists()
-  assert faces.main([*arguments, f"--out_dir={killed}"]) == 0
-  assert faces.main([*arguments, f"--out_dir={whole}"]) == 0
+  assert faces.main([*LONG, f"--out_dir={killed}"]) == 0
   assert_same_numbers(whole, killed)
 
 
@@ -178,17 +196,17 @@ def test_a_complete_run_is_refused_and_overwritten_only_when_asked(small_run, tm
   assert run_small(small_run) == 1
   assert "--overwrite" in capsys.readouterr().err
   assert (small_run / "summary.json").stat().st_mtime_ns == before
-  out_dir = tmp_path / "run"
-  assert run_small(out_dir) == 0
+  out_dir = Path(shutil.copytree(small_run, tmp_path / "run"))
   (out_dir / "notes.txt").write_text("mine")
-  assert run_small(out_dir, "--overwrite", "--arm=only:learning_rate=0.1") == 0
+  assert run_small(out_dir, "--overwrite", *QUICK[1:], "--arm=only:learning_rate=0.1") == 0
   assert not (out_dir / "recovered" / "sgd.npz").exists()
   assert (out_dir / "notes.txt").read_text() == "mine"
 
 
-def test_an_unfinished_run_of_other_settings_is_refused_by_the_flags_name(tmp_path, capsys):
-  out_dir = tmp_path / "run"
-  assert run_small(out_dir) == 0
+def test_an_unfinished_run_of_other_settings_is_refused_by_the_flags_name(
+  small_run, tmp_path, capsys
+):
+  out_dir = Path(shutil.copytree(small_run, tmp_path / "run"))
   config = json.loads((out_dir / "config.json").read_text())
   (out_dir / "config.json").write_text(json.dumps({**config, "complete": False}))
   assert run_small(out_dir, "--batch_size=4") == 1
@@ -198,7 +216,7 @@ def test_an_unfinished_run_of_other_settings_is_refused_by_the_flags_name(tmp_pa
 def test_untrained_models_give_nothing_away(tmp_path):
   """The control: the same pipeline, no training; and init_diff is a constant image."""
   out_dir = tmp_path / "untrained"
-  assert run_small(out_dir, "--steps=0", "--num_seeds=8") == 0
+  assert run_small(out_dir, *QUICK, "--num_seeds=8") == 0
   cell = json.loads((out_dir / "summary.json").read_text())["sgd"]
   assert abs(cell["reshape"]["ncc_centred"]["mean"]) < 0.02
   assert cell["init_diff"]["ncc_centred"]["mean"] == 0
@@ -218,14 +236,14 @@ def test_a_diverging_arm_is_reported_by_seed_and_harms_no_neighbour(tmp_path):
 @pytest.mark.parametrize(
   "extra",
   [
-    ["--hidden=8,6"],
-    ["--nouse_bias", "--holdout=0", "--batch_size=0"],
-    ["--initializer=zeros", "--fixed_split"],
-    ["--normalize=max", "--loss=sigmoid", "--width=1", "--save_seeds=1"],
-    ["--num_seeds=1", "--pose_sweep=0,1", "--pose_seeds=1"],
-    ["--arm=m:optimizer=momentum,clip_norm=1", "--arm=n:optimizer=nesterov,label_smoothing=0.1"],
-    ["--arm=w:optimizer=adamw,learning_rate=0.01,weight_decay=0.1,init_scale=2"],
-    ["--preset=article", "--people=person 2,person 5"],
+    ["--arm=m:optimizer=momentum,clip_norm=1", "--nouse_bias", "--holdout=0", "--batch_size=0"],
+    ["--arm=n:optimizer=nesterov,label_smoothing=0.1", "--initializer=zeros", "--fixed_split"],
+    ["--arm=a:learning_rate=0.1", "--hidden=8,6", "--normalize=max", "--loss=sigmoid"],
+    [
+      *("--arm=w:optimizer=adamw,learning_rate=0.01,weight_decay=0.1,init_scale=2", "--width=1"),
+      *("--save_seeds=1", "--pose_sweep=0,1", "--pose_seeds=1"),
+    ],
+    ["--preset=article", "--people=person 2,person 5", "--num_seeds=1"],
   ],
 )
 def test_other_ways_to_train_run_through(extra, tmp_path):
@@ -286,7 +304,7 @@ def test_a_folder_that_another_process_works_in_is_refused(tmp_path, capsys):
   with folder.working_in(out_dir):
     assert run_small(out_dir) == 1
   assert "another process" in capsys.readouterr().err
-  assert run_small(out_dir) == 0
+  assert run_small(out_dir, *QUICK) == 0
 
 
 def test_overwrite_touches_no_folder_of_somebody_else(tmp_path, capsys):
@@ -296,7 +314,7 @@ def test_overwrite_touches_no_folder_of_somebody_else(tmp_path, capsys):
   assert run_small(tmp_path, "--overwrite") == 1
   assert "is of no run" in capsys.readouterr().err
   (tmp_path / "config.json").unlink()
-  assert run_small(tmp_path, "--overwrite") == 0
+  assert run_small(tmp_path, "--overwrite", *QUICK) == 0
   assert (tmp_path / "figures" / "thesis.png").read_text() == "mine"
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from launch import audit, faces, study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 _MODULE = """
 import jax.numpy as jnp
 import optax
@@ -59,7 +61,7 @@ def test_own_values_go_through_faces(module, tmp_path):
 
 
 def test_the_same_attack_goes_through_a_study_and_an_audit_and_their_pages(module, tmp_path):
-  arms = ["--arm=sgd:learning_rate=0.01", "--arm=adam:optimizer=adam,learning_rate=0.001"]
+  arms = ["--arm=sgd:learning_rate=0.01", "--arm=slow:learning_rate=0.001"]
   more = [*arms, f"--attack={module}:negative", "--control_seeds=0", "--num_seeds=2"]
   assert study.main([*_SMALL, *more, "--out_dir=study"]) == 0
   rows = (tmp_path / "study" / "cells.csv").read_text()

@@ -18,6 +18,8 @@ from jaxinv.runs import files
 from jaxinv.types import Hyper
 from launch.toy import main
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--steps=60", "--num_seeds=4", "--points_per_class=10")
 TRUE = np.array([[2, -2], [0, 0]])

@@ -1,5 +1,7 @@
 """The trainer of networks: steps in closed form, doors as all trainers', and what must not move."""
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,7 @@ from jaxinv.training.network import (
 )
 from jaxinv.training.optimizers import OPTIMIZERS
 from jaxinv.training.trainer import run
-from jaxinv.types import Data, Hyper, RobustHyper
+from jaxinv.types import Data, Hyper, RobustHyper, TrainState
 
 _SHAPE = (8, 8, 3)
 _AXES = Data(inputs=None, labels=None, train=0, holdout=0)
@@ -38,11 +40,15 @@ def _data(num=24, train=16, seed=0):
   )
 
 
+@cache
 def _trainer(norm="batch", optimizer="sgd", used=(), **config):
   # Two stages of one block, of few channels: quick to compile, and all there is to a network.
   model = ResNet(_SHAPE, 2, (1, 1), (4, 8), norm)
   config = TrainConfig(**{"num_steps": 10, "batch_size": 8, **config})
-  return model, make_trainer(model, LOSSES["softmax"], OPTIMIZERS[optimizer], config, used)
+  trainer = make_trainer(model, LOSSES["softmax"], OPTIMIZERS[optimizer], config, used)
+  # Compiled once for all tests that have it.
+  parts = {name: jax.jit(getattr(trainer, name)) for name in ("init", "step", "evaluate")}
+  return model, trainer._replace(**parts)
 
 
 def _hyper(rate=0.05, radius=0.0):
@@ -70,7 +76,7 @@ def test_a_step_is_sgd_by_hand_and_carries_the_running_statistics():
     losses = optax.softmax_cross_entropy_with_integer_labels(said.logits, data.labels[index])
     return losses.mean(), moved
 
-  (value, moved), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+  (value, moved), grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(state.params)
   rate = 0.05 * (1 + np.cos(np.pi * 3 / 10)) / 2
   expected = jax.tree.map(lambda w, g: w - rate * g, state.params, grads)
   assert float(info.loss) == pytest.approx(float(value), rel=1e-5)
@@ -112,10 +118,9 @@ def test_an_adversary_of_radius_zero_is_none_and_a_real_one_is_not():
   data = _data()
   plain, attacked = (_trainer(adversary=name)[1] for name in ("none", "pgd_l2"))
   state = plain.init(jax.random.key(0), _hyper(), data)
-  step = {trainer: jax.jit(trainer.step) for trainer in (plain, attacked)}
-  expected = step[plain](state, _hyper(), data)
-  _leaves_equal(step[attacked](state, _hyper(), data), expected, rtol=1e-5, atol=1e-6)
-  moved, info = step[attacked](state, _hyper(radius=0.5), data)
+  expected = plain.step(state, _hyper(), data)
+  _leaves_equal(attacked.step(state, _hyper(), data), expected, rtol=1e-5, atol=1e-6)
+  moved, info = attacked.step(state, _hyper(radius=0.5), data)
   assert float(info.loss) > float(expected[1].loss) + 1e-3
   heads = [state.params["head"]["kernel"] for state in (moved, expected[0])]
   assert float(jnp.abs(heads[0] - heads[1]).max()) > 1e-5
@@ -123,16 +128,29 @@ def test_an_adversary_of_radius_zero_is_none_and_a_real_one_is_not():
 
 @pytest.mark.parametrize("name, norm", [("pgd_l2", None), ("pgd_linf", jnp.inf)])
 def test_what_is_shown_is_within_the_ball_about_the_images(name, norm):
-  model, trainer = _trainer(adversary=name, adversary_steps=3)
+  model, trainer = _trainer()
   data = _data()
   state = trainer.init(jax.random.key(0), _hyper(), data)
   config = TrainConfig(10, 8, adversary=name)
   images, labels = data.inputs[:8], data.labels[:8]
-  shown = network._shown(model, config, state, images, labels, jnp.float32(0.2), jax.random.key(1))
+  show = jax.jit(partial(network._shown, model, config))
+  shown = show(state, images, labels, jnp.float32(0.2), jax.random.key(1))
   distance = jnp.linalg.norm(shown - images, norm, axis=1)
   assert float(distance.max()) <= 0.2 + 1e-5
   assert float(distance.min()) > 0.05
   assert float(shown.min()) >= 0 and float(shown.max()) <= 1
+
+
+def test_images_are_shifted_where_they_are_not_mirrored():
+  """A bright column in the middle stays within a pixel of it, and moves in some of the images."""
+  model, _ = _trainer()
+  images = jnp.zeros((8, *_SHAPE)).at[:, :, 3].set(1.0).reshape(8, -1)
+  key = jax.random.key(1)
+  nothing = TrainState({}, (), jnp.zeros((), jnp.int32), key, jnp.arange(8))
+  config = TrainConfig(10, shift=1)
+  shown = network._shown(model, config, nothing, images, jnp.arange(8), 0.0, key)
+  middle = np.asarray(shown).reshape(8, *_SHAPE)[:, 4, :, 0].argmax(1)
+  assert set(middle) <= {2, 3, 4} and len(set(middle)) > 1
 
 
 def test_25_and_25_steps_are_50_bit_for_bit():
@@ -157,9 +175,9 @@ def test_a_group_is_its_models_one_by_one():
   progress = start_group(program, keys, stacked, data)
   progress = train_group(program, progress, stacked, data, 4, 2)
   assert progress.history.train_loss.shape == (3, 2)
+  train = jax.jit(lambda state, hyper: run(trainer, state, hyper, whole, 4)[0])
   for i in range(2):
-    state = trainer.init(keys[i], hypers[i], whole)
-    state, _ = jax.jit(lambda s, i=i: run(trainer, s, hypers[i], whole, 4))(state)
+    state = train(trainer.init(keys[i], hypers[i], whole), hypers[i])
     mine = mapping.run_at(mapping.STATE_AXES, progress.states, i)
     _leaves_equal(mine.params, state.params, rtol=1e-3, atol=1e-4)
     _leaves_equal(mine.collections, state.collections, rtol=1e-3, atol=1e-4)

@@ -75,6 +75,18 @@ def test_curves_leave_out_what_diverged():
     np.testing.assert_allclose(line.get_ydata(), result.arms["robust"].history[curve][1])
 
 
+def test_of_many_restarts_the_first_are_shown(result):
+  arm = result.arms["robust"]
+  inverted = {
+    name: one._replace(images=np.tile(one.images, (1, 1, 30, 1)))
+    for name, one in arm.inverted.items()
+  }
+  many = result._replace(arms={"robust": arm._replace(inverted=inverted)})
+  assert many.arms["robust"].inverted["pgd"].images.shape[2] == 60
+  figure = figures.restarts_figure(many, "pgd", 0)
+  assert figure.get_figwidth() * 110 < 2000 and len(figure.axes) < 60
+
+
 def test_grey_images_are_drawn_grey_and_unstretched(result):
   height, width, _ = SHAPE
   inverted = {

@@ -11,6 +11,8 @@ from jaxinv.experiments.networks import outcome, page
 from jaxinv.experiments.networks.settings import RobustnessTest
 from planted_networks import METRICS, diverge, make_result
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CONFIG = {
   "versions": {"python": "3.11"},
   "device": {"kind": "cpu", "count": 1},
@@ -37,17 +39,24 @@ TWO = {"standard": [0.25, 0.5], "robust": [0.8125, 0.875]}
 FIRST = [0.25, 0.5, 0.375, 0.25]
 
 
-def test_all_figures_are_drawn_and_shown(tmp_path):
-  text, _ = write(tmp_path, make_result(TWO))
-  paths = list((tmp_path / "figures").glob("*.png"))
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+  """The page of two arms, its summary, and its folder, with all figures drawn."""
+  out_dir = tmp_path_factory.mktemp("page")
+  return *write(out_dir, make_result(TWO)), out_dir
+
+
+def test_all_figures_are_drawn_and_shown(drawn):
+  text, _, out_dir = drawn
+  paths = list((out_dir / "figures").glob("*.png"))
   assert {path.stem for path in paths} == FIGURES
   for path in paths:
     assert imread(path)[..., :3].std() > 0.01, path.stem
     assert base64.b64encode(path.read_bytes()).decode() in text
 
 
-def test_numbers_are_those_of_the_summary(tmp_path):
-  text, summary = write(tmp_path, make_result(TWO))
+def test_numbers_are_those_of_the_summary(drawn):
+  text, summary, _ = drawn
   for arm in TWO:
     for metric in ("verifier_accuracy", *METRICS[:3]):
       mean, low, high, _ = summary[arm]["pgd"][metric].values()
@@ -130,15 +139,15 @@ def test_one_seed_and_one_arm_have_plain_numbers(tmp_path, accuracies):
   assert "None" not in text.split("This run")[0] and "nan" not in text.split("data:image")[0]
 
 
-def test_networks_that_begin_with_no_convolution_have_no_kernels_to_show(tmp_path):
+def test_networks_that_begin_with_no_convolution_have_no_kernels_to_show(drawn, tmp_path):
   result = make_result(TWO)
   arms = result.arms | {"robust": result.arms["robust"]._replace(kernels=None)}
   text, _ = write(tmp_path, result._replace(arms=arms))
   assert "Reshaped weights" not in text and not (tmp_path / "figures" / "kernels.png").exists()
-  assert "Reshaped weights" in write(tmp_path, result)[0]
+  assert "Reshaped weights" in drawn[0]
 
 
-def test_test_images_that_were_divided_off_are_said_to_be(tmp_path):
+def test_test_images_that_were_divided_off_are_said_to_be(drawn, tmp_path):
   words = "are 20% of each class, chosen at random by the root seed"
   assert words in write(tmp_path, make_result(TWO), held_out=0.2)[0]
-  assert words not in write(tmp_path, make_result(TWO))[0]
+  assert words not in drawn[0]

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from helpers import assert_fails
 from jaxinv.ensemble.groups import Host
 from jaxinv.experiments.networks import training
 from jaxinv.experiments.networks.settings import draw_masks, model_of
@@ -64,20 +63,3 @@ def test_a_finished_group_is_read_and_not_trained_again(tiny, tmp_path, monkeypa
   again = training.train_groups(tiny.settings, tiny.data, one, tmp_path, Host())
   for a, b in zip(*map(jax.tree.leaves, (first[0][0], again[0][0])), strict=True):
     np.testing.assert_array_equal(a, b)
-
-
-def test_a_verifier_that_diverged_is_an_error(tiny):
-  wild = tiny.settings.verifier.hyper.base._replace(learning_rate=1e30, weight_decay=1e30)
-  verifier = tiny.settings.verifier._replace(
-    norm="group",
-    optimizer="sgdw",
-    schedule="constant",
-    hyper=tiny.settings.verifier.hyper._replace(base=wild),
-  )
-  settings = replace(tiny.settings, verifier=verifier)
-  groups = training.plan(settings, tiny.data)[-1:]
-  assert_fails(
-    lambda: training.train_groups(settings, tiny.data, groups, None, Host()),
-    "the verifier diverged",
-    "--verifier",
-  )

@@ -10,6 +10,8 @@ from jaxinv.experiments.settings import Arm
 from jaxinv.experiments.toy import groups, page, toy
 from jaxinv.types import Hyper
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CONFIG = {
   "versions": {"python": "3.11"},
   "device": {"kind": "cpu", "count": 1},
