@@ -220,7 +220,9 @@ def test_the_auc_of_lira_is_that_of_a_plain_loop_over_the_saved_logits(folder):
 def test_controls_that_must_fail_do(folder):
   controls = json.loads((folder / "summary.json").read_text())["controls"]
   untrained = controls["photographs"]["sgd-init_scale-1.untrained"]
-  for test in untrained.values():
+  tests = [test for test in untrained.values() if "pooled_auc" in test]
+  assert len(tests) >= 4
+  for test in tests:
     # 8 models x 20 photographs, in complementary pairs: a standard error of about 0.06.
     assert abs(test["pooled_auc"] - 0.5) < 0.2
   for name in ("sgd-init_scale-1.untrained", "sgd-init_scale-1.shuffled_labels"):
