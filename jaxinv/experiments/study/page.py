@@ -101,6 +101,8 @@ def _membership(data: PageData) -> dict[str, Any] | None:
   attack = controls.best_inversion(leaks)
   return {
     "arm": name,
+    "strongest": leaks.strongest.auc.mean,
+    "test": leaks.strongest.name,
     "by_faces": leaks.tests[f"calibrated/{attack}"].auc.mean,
     "by_outputs": leaks.tests["lira"].auc.mean,
   }
@@ -132,8 +134,8 @@ def _verdicts(data: PageData, folder: Path) -> dict[str, Any]:
     "counts": [(label, str(len(names))) for label, names in tally(verdicts).items()],
     "texts": [(name, verdict.label, verdict.text) for name, verdict in verdicts.items()],
     "head": [
-      *("verdict", "accuracy", "compared at", "naive", "strongest", "identified", "difference"),
-      *("over people too", "other margins", *extra),
+      *("verdict", "accuracy", "compared at", "naive", "strongest", "identified", "photographs"),
+      *("difference", "over people too", "other margins", *extra),
     ],
     "rows": [(*row, epsilon(data, row[0])) for row in rows] if extra else rows,
   }
@@ -147,8 +149,9 @@ def _verdict_row(data: PageData, name: str) -> tuple[str, ...]:
   leakage = both[0] if both else comparison.leakage_at_end(arm)
   row = (name, verdict.label if verdict else "baseline", accuracy)
   if leakage.attack is None:
-    return (*row, *[""] * 7)
+    return (*row, *[""] * 8)
   naive, best = (np.nanmean(leakage.values[a]) for a in (NAIVE.name, leakage.attack))
+  leaks = (data.result.leaks or {}).get(name)
   shares = [np.nanmean(v) for v in leakage.identified.values() if np.isfinite(v).any()]
   return (
     *row,
@@ -156,6 +159,7 @@ def _verdict_row(data: PageData, name: str) -> tuple[str, ...]:
     number(naive),
     f"{number(best)} {leakage.attack}",
     f"{max(shares):.0%}" if shares else "",
+    number(leaks.strongest.auc.mean) if leaks else "",
     interval(verdict.strongest, sign="+") if verdict else "",
     interval(verdict.people, sign="+") if verdict and verdict.people else "",
     _by_margin(verdict) if verdict else "",
