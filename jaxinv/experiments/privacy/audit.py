@@ -22,12 +22,12 @@ from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.program import make_program
 from jaxinv.experiments.privacy.canaries import CANARIES, SCORES, Stage, kept, scores, watched
 from jaxinv.experiments.privacy.groups import Job, train
+from jaxinv.experiments.privacy.worst_case import WorstCase, worst_case
 from jaxinv.experiments.settings import Settings
 from jaxinv.metrics.empirical import Bound, Errors, best_test, is_refuted, lower_bound, shift_of
 from jaxinv.training import primal
 from jaxinv.training.dpsgd import epsilon
 from jaxinv.training.optimizers import OPTIMIZERS
-from jaxinv.training.worst_case import WorstCase, worst_case
 from jaxinv.types import Hyper
 
 # Noises that are asked of: their ratio, and the powers of it between which the search goes on.

@@ -27,12 +27,12 @@ from jaxinv.experiments.privacy.settings import (
   photographs_each,
 )
 from jaxinv.experiments.privacy.tuning import Tuning
+from jaxinv.experiments.privacy.worst_case import worst_case
 from jaxinv.experiments.settings import Arm
 from jaxinv.metrics.metric import identification, ncc_centred
 from jaxinv.metrics.stats import Interval, mean_intervals
 from jaxinv.training import dpsgd
 from jaxinv.training.dpsgd import Guarantee
-from jaxinv.training.worst_case import worst_case
 from jaxinv.types import Dataset, Hyper
 
 # Records of each training; one is the release before the last.

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import norm
 
 from jaxinv.errors import InputError
+from jaxinv.experiments.privacy.worst_case import worst_case
 from jaxinv.training.dpsgd import noise_for
-from jaxinv.training.worst_case import worst_case
 
 ALARMS = np.array([1e-4, 0.01, 0.025, 0.1, 0.5, 0.9])
 RATE, STEPS, DELTA = 0.1, 500, 1e-5
