@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from jaxinv.attacks import DEFAULT as DEFAULT_ATTACKS
 from jaxinv.attacks import Attack, recover
@@ -302,59 +302,3 @@ def targets_of(config: EvalConfig, data: Data) -> Targets:
 def held_out(config: EvalConfig, data: Data) -> int:
   """How many examples of each class are held out."""
   return data.holdout.shape[-1] // config.num_classes
-
-
-@partial(jax.jit, static_argnames=("config", "attack"))
-def measure_together(
-  config: EvalConfig,
-  attack: Attack,
-  mean_weights: Float[Array, "k p"],
-  data: Data,
-  healthy: Bool[Array, " s"],
-) -> tuple[Float[Array, "k h w *c"], dict[str, Float[Array, ""]]]:
-  """An attack on several models' average, compared with the average of their class means.
-
-  Args:
-    config: how images are made and compared.
-    attack: of several models.
-    mean_weights: the class weights averaged over the seeds that count.
-    data: examples, and a split for each seed (`train` [s, m]).
-    healthy: which seeds count.
-
-  Returns:
-    The recovered images in 0..255, and the measures by name.
-  """
-  shares = partial(splits.class_shares, num_classes=config.num_classes)
-  train, held = (
-    _mean_over_splits(config, data, index, healthy, shares) for index in (data.train, data.holdout)
-  )
-  targets = Targets(train, held)
-  if config.holdout:
-    parts = partial(splits.part_shares, num_classes=config.num_classes, size=held_out(config, data))
-    targets = targets._replace(
-      train_parts=_mean_over_splits(config, data, data.train, healthy, parts)
-    )
-  # The attack on the mean itself: averaging comes before the reshaping, and both are linear.
-  release = Release(params=None, peers={"kernel": mean_weights.T[None]})
-  images = config.recover(attack, release)
-  return images, config.compare(images, targets)
-
-
-def _mean_over_splits(
-  config: EvalConfig,
-  data: Data,
-  index: Int[Array, "s _"],
-  healthy: Bool[Array, " s"],
-  shares: Callable[[Array, Array], Float[Array, "*j k n"]],
-) -> Float[Array, "..."]:
-  """Means of each seed's split, as `shares` has them, over the seeds that count; in 0..255."""
-
-  # One seed at a time: all of their shares together would be as large as a data set each.
-  def add(total, seed):
-    chosen, counts = seed
-    return total + counts * shares(data.labels, chosen), None
-
-  start = jnp.zeros(jax.eval_shape(shares, data.labels, index[0]).shape)
-  total, _ = jax.lax.scan(add, start, (index, healthy.astype(start.dtype)))
-  means = 255 * (total / healthy.sum() @ data.inputs)
-  return means.reshape(*means.shape[:-1], *config.image_shape)

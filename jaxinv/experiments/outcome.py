@@ -5,21 +5,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinv.attacks import ALL, DEFAULT, Attack, seed_mean
+from jaxinv.attacks import DEFAULT, Attack, seed_mean
 from jaxinv.ensemble.compilation import use_cache
 from jaxinv.ensemble.groups import Host
 from jaxinv.ensemble.mapping import SHARED_DATA, run_at
 from jaxinv.ensemble.program import chunk_lengths
 from jaxinv.ensemble.progress import ProgressBar
 from jaxinv.errors import InputError
-from jaxinv.experiments import leakage
+from jaxinv.experiments import averages, leakage
+from jaxinv.experiments.averages import TOGETHER
 from jaxinv.experiments.experiment import Experiment, make_experiment, split_of
 from jaxinv.experiments.groups import GroupResult, run_groups
-from jaxinv.experiments.planning import BLOCKS, plan
+from jaxinv.experiments.planning import plan
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.metrics import stats
 from jaxinv.metrics.metric import DEFAULT as DEFAULT_METRICS
@@ -30,8 +30,6 @@ from jaxinv.training import gram
 from jaxinv.training.hyper import ON_RELEASE, used
 from jaxinv.types import Data, Dataset
 
-# Attacks on the models of several seeds together; `seed_mean` is the first.
-TOGETHER = tuple(attack for attack in ALL if not attack.needs_one_model)
 # Of a record, what goes into the history; `finite` is told apart.
 CURVES = ("train_loss", "train_accuracy", "holdout_accuracy")
 
@@ -227,8 +225,8 @@ def _assemble_arm(
     for attack, values in ends.items()
   }
   images = {a: x.astype(np.float32) for a, x in gather_saved("images").items()}
-  sums = _sums(parts, arm)
-  means = _mean_models(experiment, sums, healthy, everyone)
+  sums = averages.sums_of(results, arm)
+  means = averages.of_prefixes(experiment, sums, healthy, everyone)
   for attack, (recovered, values) in means[max(means)].items() if means else ():
     images[attack] = np.asarray(recovered, np.float32)[None]
     measures[attack] = {name: np.asarray(value)[None] for name, value in values.items()}
@@ -244,7 +242,7 @@ def _assemble_arm(
     by_person=by_record.get("by_person", {}),
     details=gather("details"),
     prefixes={count: found[seed_mean.name][1] for count, found in means.items()},
-    without=_without_each(experiment, sums, healthy, everyone),
+    without=averages.without_each(experiment, sums, healthy, everyone),
   )
 
 
@@ -252,70 +250,6 @@ def _as_released(arm: Arm, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarra
   """An arm's arrays, without what its engine knows of the model before its release altered it."""
   altered = set(ON_RELEASE) & used(arm.hyper)
   return {name: x for name, x in arrays.items() if not (altered and name in gram.EXTRAS)}
-
-
-def _sums(parts, arm: int) -> dict[tuple[int, int], np.ndarray]:
-  """Sums of an arm's class weights by prefix and block, see `groups.sum_of`, in float64."""
-  sums: dict[tuple[int, int], np.ndarray] = {}
-  for result, _ in parts:
-    for name, part in result.sums.get(str(arm), {}).items():
-      key = tuple(map(int, name.split(".")))
-      sums[key] = sums.get(key, 0.0) + np.float64(part)
-  return sums
-
-
-def _without_each(
-  experiment: Experiment,
-  sums: Mapping[tuple[int, int], np.ndarray],
-  healthy: Bool[np.ndarray, " s"],
-  everyone: Data,
-) -> dict[str, dict[str, Float[np.ndarray, " b"]]]:
-  """Measures of the average model without each block of seeds: by attack, by name, [b]."""
-  blocks = sorted({block for _, block in sums})
-  found = []
-  for left_out in blocks if len(blocks) > 1 else ():
-    total = sum(part for (_, block), part in sums.items() if block != left_out)
-    counted = healthy & (np.arange(len(healthy)) % BLOCKS != left_out)
-    found.append(_measure_mean(experiment, total, counted, everyone))
-  if not found:
-    return {}
-  return {
-    attack: {
-      name: np.array([float(one[attack][1][name]) for one in found]) for name in found[0][attack][1]
-    }
-    for attack in found[0]
-  }
-
-
-def _measure_mean(
-  experiment: Experiment, total: np.ndarray, counted: Bool[np.ndarray, " s"], everyone: Data
-) -> dict[str, tuple]:
-  """Attacks the average of the models that count, of which `total` is the sum of class weights."""
-  given = jnp.asarray(total / counted.sum(), float), everyone, jnp.asarray(counted)
-  return {
-    attack.name: jax.device_get(leakage.measure_together(experiment.config, attack, *given))
-    for attack in TOGETHER
-  }
-
-
-def _mean_models(
-  experiment: Experiment,
-  sums: Mapping[tuple[int, int], np.ndarray],
-  healthy: Bool[np.ndarray, " s"],
-  everyone: Data,
-) -> dict[int, dict[str, tuple]]:
-  """Attacks the average of the models of the first seeds, for all numbers there are sums of.
-
-  Returns:
-    {number of models: {attack: (images, measures)}}.
-  """
-  total, found = 0.0, {}
-  for prefix in sorted({prefix for prefix, _ in sums}):
-    total = total + sum(part for (of, _), part in sums.items() if of == prefix)
-    last = 2**prefix if experiment.settings.prefixes else len(healthy)
-    counted = healthy & (np.arange(len(healthy)) < last)
-    found[int(counted.sum())] = _measure_mean(experiment, total, counted, everyone)
-  return found
 
 
 def _in_words(table: dict) -> str:

@@ -151,11 +151,8 @@ def epsilon(
   Its own bound stands in where the other has none: noise below about 0.015, whose privacy losses
   overflow, or delta below about 1e-14.
 
-  Of a group, a step takes a binomial number, and that many clipped gradients shift the noise: a
-  mixture of Gaussians, whose privacy loss bounds what any such gradients give away (Ganesh 2024,
-  arXiv 2401.10294). It takes seconds, and is at most a few percent above the exact value at rates
-  of 0.01 or more. It is far more than the group times the epsilon of one: 12.4 of one photograph,
-  226 of eight (noise 1, rate 0.1, 300 steps, delta 1e-5).
+  Of a group it takes seconds, see `_of_group`, and is far more than the group times the epsilon of
+  one: 12.4 of one photograph, 226 of eight (noise 1, rate 0.1, 300 steps, delta 1e-5).
 
   The guarantee is of the models alone, and of one training with settings that were fixed before.
   Outside it: the number of training examples, which is public; examples that are held out; and
@@ -239,6 +236,10 @@ def _of_group(
   noise: float, rate: float, steps: int, delta: float, group: int, bound: float
 ) -> float:
   """`epsilon` of a group by the mixture of Gaussians, in cells as wide as the result allows.
+
+  A step takes a binomial number of the group, and that many clipped gradients shift the noise: a
+  mixture whose privacy loss bounds what any such gradients give away (Ganesh 2024, arXiv
+  2401.10294), at most a few percent above the exact value at rates of 0.01 or more.
 
   Any width gives an upper bound. They are made narrower until that changes little, or until one
   step's losses have so many that it takes long.

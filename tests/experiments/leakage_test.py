@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxinv.attacks.attack import seed_mean
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
 from jaxinv.ensemble.groups import Host
@@ -77,22 +76,6 @@ def test_class_images_are_the_means_of_both_parts_in_0_255(data, planted):
     index = np.asarray(index)
     expected = [planted.inputs[index[planted.labels[index] == c]].mean(0) for c in range(5)]
     np.testing.assert_allclose(np.reshape(images, (5, -1)), 255 * np.stack(expected), rtol=1e-5)
-
-
-def test_seed_mean_leaves_diverged_seeds_out_of_its_target(data):
-  """Of three splits the middle one does not count: its seed's weights are not in the mean."""
-  train = jnp.stack([data.train[:20], data.train[10:30], data.train[15:]])
-  shared = data._replace(train=train, holdout=jnp.stack([data.holdout] * 3))
-  means = [splits.class_means(data.inputs, data.labels, train[i], 5) for i in (0, 2)]
-  weights = (means[0] + means[1]) / 2
-  healthy = jnp.array([True, False, True])
-  images, measures = leakage.measure_together(LOOK, seed_mean, weights, shared, healthy)
-  assert measures["ncc"] == pytest.approx(1, abs=1e-4)
-  assert images.shape == (5, 13, 11) and images.min() == 0 and images.max() == 255
-  _, other = leakage.measure_together(
-    LOOK, seed_mean, weights, shared, jnp.array([True, True, True])
-  )
-  assert other["ncc"] < 0.9999
 
 
 @pytest.fixture(scope="module", params=["primal", "gram"])
