@@ -100,8 +100,7 @@ def make_engine(
   settings: Settings, chosen: EnginePlan, model: nn.Module, config: leakage.EvalConfig
 ) -> Engine:
   """Builds the trainer that was chosen, and maps it and what looks at its models over runs."""
-  is_linear = settings.model is None and not settings.hidden
-  layout = {"transposed_kernel": True} if chosen.together and is_linear else {}
+  layout = {"transposed_kernel": True} if chosen.together and settings.is_linear else {}
   optimizer = choose("optimizer", chosen.optimizer, OPTIMIZERS)
   parts = (model, choose("loss", settings.loss, LOSSES), optimizer, settings.batch_size)
   trainer = ENGINES[chosen.kind](*parts, used=chosen.used, **layout)
@@ -116,7 +115,7 @@ def make_engine(
   seen = program._replace(data_axes=mapping.SHARED_DATA)
   return Engine(
     chosen.kind,
-    is_linear,
+    settings.is_linear,
     program,
     measure=cache(lambda places: leakage.measure_group(seen, config, places)),
     look=measure_group_in_training(seen, config._replace(attacks=at_records)),

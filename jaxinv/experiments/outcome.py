@@ -262,6 +262,16 @@ def _in_words(table: dict) -> str:
   return "; ".join(filter(None, (f"centred NCC: {shown}" if shown else "", lost))) or "no measures"
 
 
+def strongest(values: Mapping[str, Float[np.ndarray, " s"]]) -> str | None:
+  """The attack that recovers most in the mean over seeds; None where no seed has a value.
+
+  It is chosen for the arm as a whole, not seed by seed: the largest of several noisy values would
+  be too large.
+  """
+  means = {name: np.nanmean(v) for name, v in values.items() if np.isfinite(v).any()}
+  return max(means, key=means.__getitem__) if means else None
+
+
 def summarize(outcome: Outcome) -> dict:
   """Means over the seeds that did not diverge, with 95 % intervals, see `stats.mean_intervals`.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import flax.linen as nn
+import numpy as np
 
 from jaxinv import attacks, metrics
 from jaxinv.attacks.attack import Attack
@@ -116,12 +117,27 @@ class Settings:
   photographs: bool = False
   shuffled_labels: bool = False
 
+  @property
+  def is_linear(self) -> bool:
+    """Whether the models have one layer."""
+    return self.model is None and not self.hidden
+
 
 def check_names(names: Sequence[str]) -> None:
   """Raises InputError where there is no arm, or two have one name."""
   twice = [name for i, name in enumerate(names) if name in names[:i]]
   if twice or not names:
     raise InputError(f"arm '{twice[0]}' is named twice" if twice else "no arm is given")
+
+
+def num_train(settings: Settings, dataset: Dataset) -> int:
+  """Examples that a model is trained on; twice those of a control model on halves."""
+  return len(dataset.labels) - settings.holdout * dataset.num_classes
+
+
+def photographs_each(settings: Settings, dataset: Dataset) -> int:
+  """Examples that are trained on of one class, at most."""
+  return int(np.bincount(dataset.labels).max()) - settings.holdout
 
 
 def program_name(arm: Arm) -> str:
@@ -161,21 +177,21 @@ def check(settings: Settings, dataset: Dataset) -> None:
   _check_attacks(settings)
   _check_numbers(settings, dataset)
   check_split(dataset, settings.holdout)
-  num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
+  count = num_train(settings, dataset)
   if settings.halves and settings.num_seeds % 2:
     raise InputError(
       f"{settings.num_seeds} seeds cannot hold every example in exactly half: give an even number"
     )
-  if settings.halves and num_train % 2:
+  if settings.halves and count % 2:
     raise InputError(
-      f"{num_train} training examples cannot be halved evenly for the control models: give "
+      f"{count} training examples cannot be halved evenly for the control models: give "
       "another --holdout, or --control_seeds=0 for none"
     )
-  num_train //= 1 + settings.halves
+  count //= 1 + settings.halves
   half = ", the half that a control model is trained on" if settings.halves else ""
-  if settings.batch_size > num_train:
+  if settings.batch_size > count:
     raise InputError(
-      f"a batch of {settings.batch_size} is more than the {num_train} training examples{half}: "
+      f"a batch of {settings.batch_size} is more than the {count} training examples{half}: "
       "give a smaller --batch_size, or 0 for all of them"
     )
 

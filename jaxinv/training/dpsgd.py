@@ -147,9 +147,8 @@ def epsilon(
 
   By the privacy loss distribution (Doroshenko et al. 2022, arXiv 2207.04380) of `dp_accounting`:
   at most 0.1% above the exact value (5% where that is beyond 100 and promises little), in a tenth
-  of a second. The Renyi accountant, faster but 10% to 1000% above, says how wide the cells can be.
-  Its own bound stands in where the other has none: noise below about 0.015, whose privacy losses
-  overflow, or delta below about 1e-14.
+  of a second. The Renyi accountant, 10% to 1000% above, says how wide the cells can be; its bound
+  stands in where these overflow: noise below about 0.015, or delta below about 1e-14.
 
   Of a group it takes seconds, see `_of_group`, and is far more than the group times the epsilon of
   one: 12.4 of one photograph, 226 of eight (noise 1, rate 0.1, 300 steps, delta 1e-5).
@@ -164,8 +163,7 @@ def epsilon(
     steps: number of steps.
     delta: probability with which the bound may fail, in (0, 1).
     group: examples that are in the data or not together, such as all photographs of a person.
-    models: released models that were each trained so on the same data, with noise and batches of
-      their own.
+    models: released models, each trained so on the same data with noise and batches of its own.
 
   Returns:
     Epsilon; infinite without noise.
@@ -178,12 +176,7 @@ def epsilon(
     >>> round(one, 1), round(two, 1)
     (12.4, 30.2)
   """
-  _check(sampling_rate, steps, delta)
-  for name, count in (("group", group), ("models", models)):
-    if not count >= 1:
-      raise InputError(f"{name} is a number of at least 1, not {count}")
-  if not 0 <= noise_multiplier < math.inf:
-    raise InputError(f"the noise multiplier is a finite number, at least 0, not {noise_multiplier}")
+  _check(sampling_rate, steps, delta, noise_multiplier, group, models)
   noise = noise_multiplier / group
   if noise < 2.0**-500:  # Whose square is 0.
     return math.inf
@@ -340,11 +333,18 @@ def capacity(batch_size: int, num_train: int, tail: float = 1e-12) -> int:
   return int(np.argmax(exceeded <= tail))
 
 
-def _check(sampling_rate: float, steps: int, delta: float) -> None:
+def _check(
+  rate: float, steps: int, delta: float, noise: float = 0.0, group: int = 1, models: int = 1
+) -> None:
   """Refuses what is no run of DP-SGD."""
-  if not 0 < sampling_rate <= 1:
-    raise InputError(f"the sampling rate is above 0 and at most 1, not {sampling_rate}")
+  if not 0 < rate <= 1:
+    raise InputError(f"the sampling rate is above 0 and at most 1, not {rate}")
   if not steps >= 1:
     raise InputError(f"the number of steps is at least 1, not {steps}")
   if not 0 < delta < 1:
     raise InputError(f"delta is a probability between 0 and 1, not {delta}")
+  for name, count in (("group", group), ("models", models)):
+    if not count >= 1:
+      raise InputError(f"{name} is a number of at least 1, not {count}")
+  if not 0 <= noise < math.inf:
+    raise InputError(f"the noise multiplier is a finite number, at least 0, not {noise}")

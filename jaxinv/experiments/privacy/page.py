@@ -9,12 +9,8 @@ from jaxinv.experiments.privacy import figures
 from jaxinv.experiments.privacy.audit import Audit
 from jaxinv.experiments.privacy.canaries import FINAL, MISLABELLED, PLANTED, STEPS
 from jaxinv.experiments.privacy.privacy import FALSE_ALARMS, Point, Result, attacks_by_name
-from jaxinv.experiments.privacy.settings import (
-  PLAIN,
-  PrivacySpec,
-  num_train,
-  photographs_each,
-)
+from jaxinv.experiments.privacy.settings import PLAIN, PrivacySpec
+from jaxinv.experiments.settings import num_train, photographs_each
 from jaxinv.runs import page
 from jaxinv.runs.figures import save_all
 from jaxinv.runs.tables import number_rows

@@ -13,7 +13,7 @@ from jaxinv.attacks.attack import Attack
 from jaxinv.ensemble.groups import Host
 from jaxinv.experiments import experiment, planning
 from jaxinv.experiments.groups import run_groups
-from jaxinv.experiments.outcome import ArmOutcome, Outcome, assemble
+from jaxinv.experiments.outcome import ArmOutcome, Outcome, assemble, strongest
 from jaxinv.experiments.privacy import tuning
 from jaxinv.experiments.privacy.audit import Audit, judge, train_canaries
 from jaxinv.experiments.privacy.canaries import CANARIES, Stage, make_stage
@@ -23,12 +23,10 @@ from jaxinv.experiments.privacy.settings import (
   attacks_on_one,
   candidates,
   check,
-  num_train,
-  photographs_each,
 )
 from jaxinv.experiments.privacy.tuning import Tuning
 from jaxinv.experiments.privacy.worst_case import worst_case
-from jaxinv.experiments.settings import Arm
+from jaxinv.experiments.settings import Arm, num_train, photographs_each
 from jaxinv.metrics.metric import identification, ncc_centred
 from jaxinv.metrics.stats import Interval, mean_intervals
 from jaxinv.training import dpsgd
@@ -212,12 +210,6 @@ def _point(spec: PrivacySpec, dataset: Dataset, chosen: Candidate, arm: ArmOutco
     _interval(shares[identifier] if identifier else np.array([])),
     identifier,
   )
-
-
-def strongest(values: Mapping[str, Float[np.ndarray, " s"]]) -> str | None:
-  """The attack of the largest mean over seeds; None where no seed has a value."""
-  means = {name: np.nanmean(v) for name, v in values.items() if np.isfinite(v).any()}
-  return max(means, key=means.__getitem__) if means else None
 
 
 def _interval(values: Float[np.ndarray, " s"]) -> Interval:

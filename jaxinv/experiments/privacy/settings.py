@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxinv.attacks.attack import ALL, Attack, reshape
 from jaxinv.attacks.attack import resolve as resolve_attacks
 from jaxinv.errors import InputError
 from jaxinv.experiments import settings as experiments
-from jaxinv.experiments.settings import Arm, Settings
+from jaxinv.experiments.settings import Arm, Settings, num_train
 from jaxinv.training.dpsgd import noise_for
 from jaxinv.types import Dataset, Hyper
 
@@ -90,16 +88,6 @@ def arm_name(epsilon: float) -> str:
   return PLAIN if epsilon == math.inf else f"epsilon-{epsilon:g}"
 
 
-def num_train(settings: Settings, dataset: Dataset) -> int:
-  """Examples that a model is trained on."""
-  return len(dataset.labels) - settings.holdout * dataset.num_classes
-
-
-def photographs_each(settings: Settings, dataset: Dataset) -> int:
-  """Examples that are trained on of one class, at most."""
-  return int(np.bincount(dataset.labels).max()) - settings.holdout
-
-
 def candidates(spec: PrivacySpec, dataset: Dataset) -> tuple[Candidate, ...]:
   """All that is tried, the noise of each such that it keeps to its epsilon.
 
@@ -130,13 +118,8 @@ def attacks_on_one(spec: PrivacySpec) -> tuple[Attack, ...]:
   if spec.attacks:
     given = resolve_attacks(spec.attacks)
     return given if reshape in given else (reshape, *given)
-  linear = is_linear(spec.settings) and spec.settings.use_bias
+  linear = spec.settings.is_linear and spec.settings.use_bias
   return tuple(a for a in ALL if a.needs_one_model and (linear or not a.linear_only))
-
-
-def is_linear(settings: Settings) -> bool:
-  """Whether the models have one layer."""
-  return settings.model is None and not settings.hidden
 
 
 def check(spec: PrivacySpec, dataset: Dataset) -> None:

@@ -20,7 +20,7 @@ from jaxinv.ensemble.program import make_program
 from jaxinv.ensemble.seeds import split_data
 from jaxinv.errors import choose
 from jaxinv.experiments.privacy.groups import Job, train
-from jaxinv.experiments.privacy.settings import Candidate, PrivacySpec, is_linear
+from jaxinv.experiments.privacy.settings import Candidate, PrivacySpec
 from jaxinv.models.dense import make_model
 from jaxinv.training import primal
 from jaxinv.training.losses import LOSSES
@@ -89,7 +89,7 @@ def tune(
   seeds = range(spec.settings.num_seeds, spec.settings.num_seeds + spec.tuning_seeds)
   accuracy = np.zeros((len(candidates), len(seeds)))
   programs = dict.fromkeys((c.batch, c.epsilon < math.inf) for c in candidates)
-  seen = in_span(dataset) if is_linear(spec.settings) else dataset
+  seen = in_span(dataset) if spec.settings.is_linear else dataset
   scale = math.sqrt(seen.inputs.shape[1] / dataset.inputs.shape[1])
   for batch, private in programs:
     chosen = [

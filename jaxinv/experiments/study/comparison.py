@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxinv.attacks.attack import ALL, Attack, reshape
-from jaxinv.experiments.outcome import ArmOutcome
+from jaxinv.experiments.outcome import ArmOutcome, strongest
 from jaxinv.metrics.metric import identification, ncc_centred
 from jaxinv.metrics.stats import Interval, mean_intervals, paired_difference
 
@@ -64,16 +64,6 @@ def default_target(baseline: ArmOutcome) -> float:
   if not baseline.healthy.any():
     return math.nan
   return 0.95 * float(np.nanmean(final(baseline, "model", "holdout_accuracy")))
-
-
-def strongest(values: Mapping[str, Float[np.ndarray, " s"]]) -> str | None:
-  """The attack that recovers most in the mean over seeds; None where no seed has a value.
-
-  It is chosen for the arm as a whole, not seed by seed: the largest of several noisy values would
-  be too large.
-  """
-  means = {name: np.nanmean(v) for name, v in values.items() if np.isfinite(v).any()}
-  return max(means, key=means.__getitem__) if means else None
 
 
 def strongest_by_knowledge(arm: ArmOutcome, attacks: Sequence[Attack]) -> dict[str, str]:

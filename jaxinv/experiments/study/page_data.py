@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxinv.attacks.attack import init_diff
-from jaxinv.experiments.outcome import ArmOutcome
+from jaxinv.experiments.outcome import ArmOutcome, strongest
 from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.photographs.controls import PhotoLeaks, PoseStudy
@@ -125,7 +125,7 @@ def mean_of(data: PageData, arm: str, attack: str, metric: str = LEAKAGE) -> str
 
 def strongest_attack(arm: ArmOutcome) -> str:
   """The strongest attack on single models at the end."""
-  return comparison.strongest({a: comparison.final(arm, a) for a in comparison.attacks_of(arm)})
+  return strongest({a: comparison.final(arm, a) for a in comparison.attacks_of(arm)})
 
 
 def epsilon(data: PageData, name: str, of: str = "photograph") -> str:

@@ -16,7 +16,7 @@ from jaxinv.experiments import experiment, planning
 from jaxinv.experiments.experiment import Experiment
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.outcome import ArmOutcome, Outcome, assemble
-from jaxinv.experiments.settings import Arm, Settings
+from jaxinv.experiments.settings import Arm, Settings, num_train, photographs_each
 from jaxinv.experiments.study import comparison, verdict
 from jaxinv.experiments.study.comparison import Identified, Row
 from jaxinv.experiments.study.photographs import controls
@@ -195,8 +195,7 @@ def attacks_on_one(spec: StudySpec) -> tuple[Attack, ...]:
   Raises:
     InputError: an attack is unknown, or two have one name.
   """
-  settings = spec.settings
-  linear = settings.model is None and not settings.hidden and settings.use_bias
+  linear = spec.settings.is_linear and spec.settings.use_bias
   own = [attack for attack in ALL if attack.needs_one_model]
   known = (*own, *(attack.name for attack in own))
   attacks = resolve((*own, *(attack for attack in spec.attacks if attack not in known)))
@@ -332,9 +331,8 @@ def epsilons(spec: StudySpec, dataset: Dataset) -> dict[str, Guarantee]:
     Epsilons at the study's delta, of adding or removing photographs.
   """
   settings, by_cell = spec.settings, {}
-  num_train = len(dataset.labels) - settings.holdout * dataset.num_classes
-  rate = (settings.batch_size or num_train) / num_train
-  most = int(np.bincount(dataset.labels).max()) - settings.holdout
+  count, most = num_train(settings, dataset), photographs_each(settings, dataset)
+  rate = (settings.batch_size or count) / count
   known: dict[tuple[float, int], Guarantee] = {}
   for arm in (cell.arm for cell in spec.cells):
     if np.isfinite(arm.hyper.dp_clip):

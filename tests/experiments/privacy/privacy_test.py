@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxinv.ensemble.groups import Host
-from jaxinv.experiments.privacy.privacy import limits, make_plan, run_privacy, run_steps, strongest
+from jaxinv.experiments.outcome import strongest
+from jaxinv.experiments.privacy.privacy import limits, make_plan, run_privacy, run_steps
 from jaxinv.experiments.privacy.settings import PLAIN
 
 

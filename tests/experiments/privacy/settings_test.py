@@ -13,9 +13,8 @@ from jaxinv.experiments.privacy.settings import (
   attacks_on_one,
   candidates,
   check,
-  num_train,
-  photographs_each,
 )
+from jaxinv.experiments.settings import num_train, photographs_each
 from jaxinv.training.dpsgd import epsilon
 
 

@@ -16,12 +16,12 @@ from planted_arms import (
 )
 
 from jaxinv.attacks.attack import ALL
+from jaxinv.experiments.outcome import strongest
 from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import (
   compare,
   identified_from,
   moment,
-  strongest,
 )
 from jaxinv.experiments.study.verdict import Label
 

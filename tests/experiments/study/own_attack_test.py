@@ -10,6 +10,7 @@ import pytest
 from helpers import plant
 from jaxinv.attacks.attack import ALL, Attack, init_diff, reshape
 from jaxinv.ensemble.groups import Host
+from jaxinv.experiments.outcome import strongest
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.experiments.study import (
   comparison,
@@ -94,7 +95,7 @@ def test_it_counts_with_its_knowledge_among_the_strongest(run):
     "weights": "blur",
     "weights and initial weights": "negative",
   }
-  assert comparison.strongest({a: v["ncc_centred"] for a, v in measures.items()}) == "blur"
+  assert strongest({a: v["ncc_centred"] for a, v in measures.items()}) == "blur"
 
 
 def test_the_page_explains_it(run):

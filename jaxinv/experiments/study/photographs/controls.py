@@ -8,6 +8,7 @@ weights shows, by the models' outputs, and by what W - W0 is made of.
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -134,24 +135,21 @@ def photo_leaks(
     return None
   members, chosen = halves.members[whom], halves.candidates
   mine, details = members[:, chosen], jax.tree.map(lambda x: x[whom], arm.details)
-  known: dict[bytes, dict[str, np.ndarray]] = {}
 
-  def score(test, rows):
-    if rows.tobytes() not in known:
-      some = halves._replace(members=members[rows])
-      known[rows.tobytes()] = scores(jax.tree.map(lambda x: x[rows], details), some, labels)
-    return known[rows.tobytes()][test]
+  @cache
+  def among(rows: tuple[int, ...]) -> dict[str, np.ndarray]:
+    some = jax.tree.map(lambda x: x[[*rows]], details)
+    return scores(some, halves._replace(members=members[[*rows]]), labels)
 
-  everyone = np.arange(len(mine))
-  score(WHITE_BOX, everyone)
-  names = list(known[everyone.tobytes()])
-  tests = {name: detect(score(name, everyone), mine) for name in names}
+  everyone = among(tuple(range(len(mine))))
+  tests = {name: detect(values, mine) for name, values in everyone.items()}
   # Where models are too few to choose, what is known beforehand to be strongest.
   few = len(mine) < ENOUGH_TO_TUNE
   best = WHITE_BOX if few else max(tests, key=lambda name: tests[name].auc.mean)
-  auc = auc_each(tuned(score, names, mine), mine, axis=1)
+  chosen_elsewhere = tuned(lambda name, rows: among(tuple(rows.tolist()))[name], [*tests], mine)
+  auc = auc_each(chosen_elsewhere, mine, axis=1)
   shown = {attack: gap(values[:, chosen], mine) for attack, values in details["similarity"].items()}
-  answered = gap(score("confidence", everyone), mine)
+  answered = gap(everyone["confidence"], mine)
   return PhotoLeaks(
     tests=tests,
     strongest=Strongest(best, mean_intervals(auc[None])[0]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.experiments.outcome import summarize
+from jaxinv.experiments.outcome import strongest, summarize
 from jaxinv.experiments.study import comparison
 from jaxinv.experiments.study.comparison import LEAKAGE
 from jaxinv.experiments.study.page_data import PageData, shown_cells, watched_leaks
@@ -225,12 +225,12 @@ def pose_panels(pose: PoseStudy) -> dict[str, dict[str, list[Interval]]]:
   panels: dict[str, dict[str, list[Interval]]] = {name: {} for name in _TITLES}
   person, by_faces, by_outputs = panels.values()
   for name, attacks in pose.person.items():
-    best = comparison.strongest({a: np.ravel(values) for a, values in attacks.items()})
+    best = strongest({a: np.ravel(values) for a, values in attacks.items()})
     if best:
       found = comparison.intervals({str(i): x for i, x in enumerate(attacks[best])})
       person[name] = list(found.values())
     aucs = {test: x for test, x in pose.photograph[name].items() if np.isfinite(x).all()}
-    inversion = comparison.strongest({t: x for t, x in aucs.items() if t.startswith("calibrated/")})
+    inversion = strongest({t: x for t, x in aucs.items() if t.startswith("calibrated/")})
     for panel, test in ((by_faces, inversion), (by_outputs, "lira")):
       if test in aucs:
         panel[name] = [Interval(float(x), None, None, 1) for x in aucs[test]]
