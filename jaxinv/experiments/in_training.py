@@ -66,10 +66,8 @@ def _projections(
 ) -> dict[str, Projection]:
   """What each attack recovers, as the class means see it."""
   if config.altered:
-    held, of = (
-      release,
-      partial(project_difference, num_classes=config.num_classes, means=means),
-    )
+    held = release
+    of = partial(project_difference, num_classes=config.num_classes, means=means)
   else:
     of = partial(trainer.project, data=model.data, means=means)
     earlier = model.earlier and model.earlier.params
