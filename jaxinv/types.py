@@ -105,6 +105,8 @@ class Data(NamedTuple):
     pixel_gram: the same of the examples less their means over the pixels, see `projection`; None
       where nobody looks.
     pixel_means: these means, likewise.
+    cosines: the cosine transforms of the examples, see `attacks.filtered.cosine_transform`; None
+      where nobody looks.
     components: principal components of the examples, for attackers that know some of them; see
       `attacks.filtered.components`. None where no attack needs them.
     svd: of all examples, where it is looked for what each left in the weights, see
@@ -119,6 +121,7 @@ class Data(NamedTuple):
   gram: Float[Array, "n n"] | None = None
   pixel_gram: Float[Array, "n n"] | None = None
   pixel_means: Float[Array, " n"] | None = None
+  cosines: Float[Array, "n p"] | None = None
   components: Float[Array, "2 r p"] | None = None
   svd: Svd | None = None
 

@@ -31,7 +31,9 @@ class Attack(NamedTuple):
       weights: `of(params, minus)` projects the weights, less those of `minus` where it is not
       None; `held` is a release in the form in which the engine keeps parameters. It can then be
       measured at every record without making images.
-    quick: whether its images take so little time that they are made at every record too.
+    cosines: (of, held) -> the cosine transform of its images, see `filtered.cosine_transform`, up
+      to a factor: `of` gives that of the weights, `held` is a release. It too can be measured at
+      every record.
     smooths: whether its images are smooth whatever goes in, so that their structure means nothing.
     words: its label in figures.
     how: its line in "how to read"; the label where there is none.
@@ -50,7 +52,7 @@ class Attack(NamedTuple):
   per_unit: bool = False
   linear_only: bool = False
   project: Callable[[Callable[[Params, Params | None], Any], Release], Any] | None = None
-  quick: bool = False
+  cosines: Callable[[Callable[[Params, Params | None], Array], Release], Array] | None = None
   smooths: bool = False
   words: str = ""
   how: str = ""
@@ -77,7 +79,7 @@ class Attack(NamedTuple):
   @property
   def at_records(self) -> bool:
     """Whether it is made at every record, and not at the end only."""
-    return self.project is not None or self.quick
+    return self.project is not None or self.cosines is not None
 
   @property
   def needs_one_model(self) -> bool:
@@ -144,11 +146,11 @@ mi_face = Attack(
   fewest_classes=2,
 )
 
-_filters = {"quick": True, "smooths": True}
 denoised = Attack(
   "denoised",
   filtered.denoised,
-  **_filters,
+  cosines=lambda of, held: filtered.wiener_cosines(of(held.params, None)),
+  smooths=True,
   words="W, denoised",
   how="the weights of a class through a Wiener filter: noise is white, faces are smooth",
 )
@@ -156,7 +158,8 @@ denoised_diff = Attack(
   "denoised_diff",
   filtered.denoised_diff,
   frozenset({"params", "init_params"}),
-  **_filters,
+  cosines=lambda of, held: filtered.wiener_cosines(of(held.params, held.init_params)),
+  smooths=True,
   words="W - W0, denoised",
   how="what training changed in the weights, W - W0, through a Wiener filter",
 )
@@ -164,7 +167,7 @@ denoised_seed_mean = Attack(
   "denoised_seed_mean",
   filtered.denoised_seed_mean,
   frozenset({"peers"}),
-  **_filters,
+  smooths=True,
   words="mean W of all seeds, denoised",
   how="the average of the weights of all seeds' models, through a Wiener filter",
 )

@@ -95,8 +95,8 @@ def denoised_others(release: Release, image_shape: tuple[int, ...]) -> Float[Arr
   if release.others is None:
     raise InputError("denoised_others needs other people's photographs: give others")
   images = weights.reshape(release, image_shape)
-  scale = _largest(images)
-  coefficients = _cosine_transform(images / scale)
+  scale = largest(images)
+  coefficients = cosine_transform(images / scale)
   halves = [
     _by_components(coefficients, jnp.asarray(basis), i) for i, basis in enumerate(release.others)
   ]
@@ -132,7 +132,7 @@ def components(
   bases = np.zeros((2, number, photographs.shape[1]), np.float32)
   for basis, half in zip(bases, halves, strict=True):
     if len(half) > 1:
-      rows = _cosine_transform(jnp.asarray(half - half.mean(0)).reshape(-1, *image_shape))
+      rows = cosine_transform(jnp.asarray(half - half.mean(0)).reshape(-1, *image_shape))
       found = np.linalg.svd(np.asarray(rows).reshape(len(half), -1), full_matrices=False)[2]
       basis[: len(found)] = found[:number]
   return bases
@@ -161,13 +161,35 @@ def wiener(images: Float[Array, "k h w *c"]) -> Float[Array, "k h w *c"]:
     >>> bool(ncc(noisy, smooth) < 0.5), bool(ncc(wiener(noisy), smooth) > 0.9)
     (True, True)
   """
-  shape, scale = images.shape[1:3], _largest(images)
-  coefficients = _cosine_transform(images / scale)
+  scale = largest(images)
+  filtered = wiener_cosines(cosine_transform(images / scale))
+  return scale * _from_channels(_inverse(filtered), images.shape)
+
+
+def wiener_cosines(coefficients: Float[Array, "m h w"]) -> Float[Array, "m h w"]:
+  """`wiener` of images in their cosine transform, which keeps inner products and so correlations.
+
+  Args:
+    coefficients: of `cosine_transform`, of images that share white noise and a spectrum.
+
+  Returns:
+    Those of the filtered images.
+  """
+  shape = coefficients.shape[1:]
   gain = fit_spectrum(coefficients).gain(_frequencies(shape)) * _colour(shape)
-  return scale * _from_channels(_inverse(coefficients * gain[None]), images.shape)
+  return coefficients * gain[None]
 
 
-def _largest(images: Float[Array, "k h w *c"]) -> Float[Array, ""]:
+def cosine_transform(images: Float[Array, "k h w *c"]) -> Float[Array, "kc h w"]:
+  """The orthonormal type II transform of each channel of images, each channel less its mean."""
+  channels = jnp.moveaxis(images, 3, 1) if images.ndim == 4 else images
+  channels = channels.reshape(-1, *images.shape[1:3])
+  channels -= channels.mean((1, 2), keepdims=True)
+  rows, columns = (jnp.asarray(_cosines(size), images.dtype) for size in images.shape[1:3])
+  return rows @ channels @ columns.T
+
+
+def largest(images: Float[Array, "k h w *c"]) -> Float[Array, ""]:
   """The largest magnitude: images over it neither underflow nor overflow when they are squared."""
   largest = jnp.abs(images).max()
   return jnp.where(largest > 0, largest, 1.0)
@@ -251,22 +273,13 @@ def _bins(
   return bins, counts, (sums / counts).astype(np.float32)
 
 
-def _cosine_transform(images: Float[Array, "k h w *c"]) -> Float[Array, "kc h w"]:
-  """The orthonormal type II transform of each channel of images, each less its mean."""
-  channels = jnp.moveaxis(images, 3, 1) if images.ndim == 4 else images
-  channels = channels.reshape(-1, *images.shape[1:3])
-  channels -= channels.mean((1, 2), keepdims=True)
-  rows, columns = (jnp.asarray(_cosines(size), images.dtype) for size in images.shape[1:3])
-  return rows @ channels @ columns.T
-
-
 def _inverse(coefficients: Float[Array, "m h w"]) -> Float[Array, "m h w"]:
   rows, columns = (jnp.asarray(_cosines(n), coefficients.dtype) for n in coefficients.shape[1:])
   return rows.T @ coefficients @ columns
 
 
 def _from_channels(channels: Float[Array, "kc h w"], shape: tuple[int, ...]):
-  """Undoes the order of channels of `_cosine_transform`."""
+  """Undoes the order of channels of `cosine_transform`."""
   if len(shape) == 3:
     return channels
   return jnp.moveaxis(channels.reshape(shape[0], shape[3], *shape[1:3]), 1, 3)

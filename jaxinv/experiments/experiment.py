@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from jaxinv.attacks.attack import resolve as resolve_attacks
-from jaxinv.attacks.filtered import components
+from jaxinv.attacks.filtered import components, cosine_transform
 from jaxinv.attacks.traces import svd_of
 from jaxinv.data import splits
 from jaxinv.ensemble import mapping
@@ -86,6 +86,9 @@ def with_data(experiment: Experiment, dataset: Dataset) -> Experiment:
   if experiment.settings.at_records:
     products, means = pixel_gram(data.inputs)
     data = data._replace(pixel_gram=products, pixel_means=means)
+    if any(attack.cosines for attack in experiment.config.attacks):
+      cosines = cosine_transform(data.inputs.reshape(-1, *dataset.image_shape))
+      data = data._replace(cosines=cosines.reshape(data.inputs.shape))
   if any("others" in attack.needs for attack in experiment.config.attacks):
     known = components(dataset.inputs, dataset.labels, dataset.image_shape)
     data = data._replace(components=jnp.asarray(known))

@@ -6,22 +6,30 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from jaxinv.data import splits
+from jaxinv.attacks.filtered import cosine_transform, largest
+from jaxinv.attacks.weights import init_diff, reshape
 from jaxinv.ensemble.mapping import in_turn, over_devices, trained_axes
 from jaxinv.ensemble.program import Program
-from jaxinv.experiments.leakage import EvalConfig, accuracies, held_out, released
+from jaxinv.experiments.leakage import EvalConfig, accuracies, released
 from jaxinv.metrics import images
-from jaxinv.training.projection import Projection, correlate, project_difference, project_images
+from jaxinv.training.projection import (
+  Means,
+  Projection,
+  correlate,
+  means_of,
+  project_cosines,
+  project_difference,
+)
 from jaxinv.training.trainer import Trainer
-from jaxinv.types import Release, Trained
+from jaxinv.types import Params, Release, Trained
 
 
 def measure_in_training(
   trainer: Trainer, config: EvalConfig, model: Trained
 ) -> tuple[dict[str, dict[str, Array]], dict[str, Any]]:
-  """Measures a model in training. Most attacks make no image for it, see `Attack.project`.
+  """Measures a model in training, without an image: see `Attack.project` and `Attack.cosines`.
 
   Args:
     trainer: the engine that trains it.
@@ -29,33 +37,24 @@ def measure_in_training(
     model: the model.
 
   Returns:
-    Measures by attack, by name: `ncc_centred`, `identification` and `excess`, the same numbers as
-    of `examine` up to rounding, and the accuracies of altered releases; and `by_person`, the
+    Measures by attack, by name: `ncc_centred` and `identification`, the same numbers as of
+    `examine` up to rounding, and the accuracies of altered releases; and `by_person`, the
     `ncc_centred` of each person [k], and `identified` [k], by attack.
   """
-  whole = config.altered or not all(attack.project for attack in config.attacks)
-  release = released(trainer, config, model) if whole else None
-  data = model.data
-  train, held = (
-    splits.class_shares(data.labels, index, config.num_classes)
-    for index in (data.train, data.holdout)
-  )
-  if config.holdout:
-    size = held_out(config, data)
-    parts = splits.part_shares(data.labels, data.train, config.num_classes, size)
+  # Of the release XLA makes only what somebody looks at.
+  release, data = released(trainer, config, model), model.data
+  means = means_of(data, config.num_classes, config.holdout)
   measures: dict[str, dict[str, Array]] = {}
   details: dict[str, Any] = {"by_person": {}} | ({"identified": {}} if config.holdout else {})
-  for attack, seen in _projections(trainer, config, model, release).items():
-    centred = jnp.diagonal(correlate(seen, train - train.mean(0, keepdims=True), data))
+  for attack, seen in _projections(trainer, config, model, release, means).items():
+    scores = correlate(seen, means, data)
+    centred = jnp.diagonal(scores)
     measures[attack] = {"ncc_centred": centred.mean()}
     details["by_person"][attack] = centred
     if config.holdout:
-      scores = correlate(seen, held - held.mean(0, keepdims=True), data)
-      found = images.own_is_largest(scores)
+      found = images.own_is_largest(scores[:, config.num_classes :])
       details["identified"][attack] = found
       measures[attack]["identification"] = found.mean(dtype=float)
-      own = jax.vmap(lambda shares, seen=seen: jnp.diagonal(correlate(seen, shares, data)))
-      measures[attack]["excess"] = own(parts).mean() - own(held[None]).mean()
   if config.altered:
     logits = trainer.logits(release.params, data.inputs)
     measures["model"] = accuracies(logits, data)
@@ -63,21 +62,30 @@ def measure_in_training(
 
 
 def _projections(
-  trainer: Trainer, config: EvalConfig, model: Trained, release: Release | None
+  trainer: Trainer, config: EvalConfig, model: Trained, release: Release, means: Means
 ) -> dict[str, Projection]:
-  """What each attack recovers, as the examples see it."""
+  """What each attack recovers, as the class means see it."""
   if config.altered:
-    held, of = release, partial(project_difference, num_classes=config.num_classes, data=model.data)
+    held = release
+    of = partial(project_difference, num_classes=config.num_classes, means=means)
   else:
-    of = partial(trainer.project, data=model.data)
+    of = partial(trainer.project, data=model.data, means=means)
     earlier = model.earlier and model.earlier.params
     held = Release(model.state.params, model.first, previous_params=earlier)
+  cosines = partial(_cosines, config)
   return {
     attack.name: attack.project(of, held)
     if attack.project
-    else project_images(attack(release, config.image_shape), model.data)
+    else project_cosines(attack.cosines(cosines, release), means)
     for attack in config.attacks
   }
+
+
+def _cosines(config: EvalConfig, params: Params, minus: Params | None) -> Float[Array, "kc h w"]:
+  """The cosine transform of the class weights of parameters, perhaps less those of others."""
+  held = Release(params, minus)
+  seen = reshape(held, config.image_shape) if minus is None else init_diff(held, config.image_shape)
+  return cosine_transform(seen / largest(seen))
 
 
 def measure_group_in_training(

@@ -281,12 +281,10 @@ def class_images(
   config: EvalConfig, data: Data
 ) -> tuple[Float[Array, "k h w *c"], Float[Array, "k h w *c"]]:
   """Mean training and mean held-out image of each class, in 0..255."""
-  shares = [
-    splits.class_shares(data.labels, index, config.num_classes)
-    for index in (data.train, data.holdout)
-  ]
-  images = (255 * (jnp.concatenate(shares) @ data.inputs)).reshape(-1, *config.image_shape)
-  return images[: config.num_classes], images[config.num_classes :]
+  indices = data.train, data.holdout
+  means = splits.split_means(data.inputs, data.labels, indices, config.num_classes)
+  train, holdout = (255 * means).reshape(2, config.num_classes, *config.image_shape)
+  return train, holdout
 
 
 def targets_of(config: EvalConfig, data: Data) -> Targets:

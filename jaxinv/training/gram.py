@@ -32,7 +32,7 @@ from jaxinv.training.batches import Batch, next_batch
 from jaxinv.training.hyper import IN_SPAN, OUTSIDE
 from jaxinv.training.losses import Loss, smooth_targets
 from jaxinv.training.optimizers import Optimizer, is_linear, stopped
-from jaxinv.training.projection import Projection
+from jaxinv.training.projection import Means, Projection
 from jaxinv.training.trainer import Trainer, all_finite, draw_params, record
 from jaxinv.types import (
   Data,
@@ -285,7 +285,7 @@ def _evaluate(engine: _Engine, state: TrainState, data: Data) -> Record:
   return record(engine.loss, logits, data, all_finite(span))
 
 
-def _project(params: SpanModel, minus: SpanModel | None, data: Data) -> Projection:
+def _project(params: SpanModel, minus: SpanModel | None, data: Data, means: Means) -> Projection:
   share, own = params.span
   if minus is not None:
     share, own = share - minus.span.scale, own - minus.span.coefficients
@@ -294,7 +294,8 @@ def _project(params: SpanModel, minus: SpanModel | None, data: Data) -> Projecti
   cross = start @ own.T
   moved = own @ data.pixel_gram
   gram = share**2 * params.start_gram + share * (cross + cross.T) + moved @ own.T
-  return Projection(share * start + moved, gram, share * params.start_bias + own.sum(1))
+  products = (share * start + moved) @ means.shares.T
+  return Projection(products, gram, share * params.start_bias + own.sum(1))
 
 
 def _extras(state: TrainState) -> dict[str, jax.Array]:

@@ -23,7 +23,7 @@ from jaxinv.training.dpsgd import (
 from jaxinv.training.hyper import IN_SPAN
 from jaxinv.training.losses import Loss, smooth_targets
 from jaxinv.training.optimizers import Optimizer, restricted, stopped
-from jaxinv.training.projection import Projection, project_difference
+from jaxinv.training.projection import Means, Projection, project_difference
 from jaxinv.training.trainer import Trainer, all_finite, draw_params, record
 from jaxinv.types import (
   Data,
@@ -248,6 +248,8 @@ def _release(
   return Release(turn(state.params), turn(first), previous_params=previous)
 
 
-def _project(engine: _Engine, params: Params, minus: Params | None, data: Data) -> Projection:
+def _project(
+  engine: _Engine, params: Params, minus: Params | None, data: Data, means: Means
+) -> Projection:
   turn = engine.turn
-  return project_difference(turn(params), turn(minus), _num_classes(engine, params, data), data)
+  return project_difference(turn(params), turn(minus), _num_classes(engine, params, data), means)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxinv.errors import InputError
 from jaxinv.training.batches import shares
 from jaxinv.training.losses import Loss
-from jaxinv.training.projection import Projection
+from jaxinv.training.projection import Means, Projection
 from jaxinv.types import AnyHyper, Data, Info, Params, PRNGKey, Record, Release, TrainState
 
 
@@ -29,9 +29,9 @@ class Trainer(NamedTuple):
     release: (first state's `params`, state, data, earlier snapshot or None) -> parameters now,
       before the first step, and where a snapshot is given at its time.
     evaluate: (state, data) -> record.
-    project: (a state's `params`, another's to take off or None, data) -> what correlations with
-      the examples need of the class weights, see `projection`; None for models whose class weights
-      see no pixels.
+    project: (a state's `params`, another's to take off or None, data, class means) -> what
+      correlations with the means need of the class weights, see `projection`; None for models
+      whose class weights see no pixels.
     extras: state -> arrays by name: what else this engine knows of a model; perhaps nothing.
 
   Example: see `run`.
@@ -43,7 +43,7 @@ class Trainer(NamedTuple):
   logits: Callable[[Params, Float[Array, "n p"]], Float[Array, "n k"]]
   release: Callable[..., Release]
   evaluate: Callable[[TrainState, Data], Record]
-  project: Callable[[Params, Params | None, Data], Projection] | None = None
+  project: Callable[[Params, Params | None, Data, Means], Projection] | None = None
   extras: Callable[[TrainState], dict[str, jax.Array]] = lambda state: {}
 
 

@@ -45,7 +45,7 @@ def likeness(images, truth):
 def test_the_transform_is_scipys():
   images = white(1.0)
   expected = scipy.fft.dctn(images - images.mean((1, 2), keepdims=True), axes=(1, 2), norm="ortho")
-  coefficients = filtered._cosine_transform(jnp.asarray(images))
+  coefficients = filtered.cosine_transform(jnp.asarray(images))
   np.testing.assert_allclose(coefficients, expected, atol=2e-5)
   np.testing.assert_allclose(
     filtered._inverse(coefficients), images - images.mean((1, 2), keepdims=True), atol=2e-5
@@ -55,7 +55,7 @@ def test_the_transform_is_scipys():
 @pytest.mark.parametrize(("size", "exponent"), [(0.3, 3.0), (1.0, 2.5), (5.0, 2.0)])
 def test_noise_and_spectrum_are_found(size, exponent):
   images = smooth(40, (56, 46), exponent) + white(size, 40, (56, 46))
-  found = filtered.fit_spectrum(filtered._cosine_transform(jnp.asarray(images)))
+  found = filtered.fit_spectrum(filtered.cosine_transform(jnp.asarray(images)))
   assert float(found.noise) == pytest.approx(size**2, rel=0.1)
   assert float(found.exponent) == pytest.approx(exponent, abs=0.5)
 
@@ -155,7 +155,7 @@ def test_components_are_orthonormal_and_of_the_other_half():
   truth, release = held(1.0)
   for basis, half in zip(release.others, (truth[1::2], truth[::2]), strict=True):
     np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-5)
-    rows = filtered._cosine_transform(jnp.asarray(half - half.mean(0))).reshape(K // 2, -1)
+    rows = filtered.cosine_transform(jnp.asarray(half - half.mean(0))).reshape(K // 2, -1)
     spanned = np.square(rows @ basis.T).sum(1) / np.square(rows).sum(1)
     assert (spanned > 0.9).all()
 

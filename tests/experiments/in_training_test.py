@@ -9,7 +9,7 @@ from jaxinv.experiments import experiment
 from jaxinv.experiments.settings import Arm, Settings, program_name
 from jaxinv.types import Hyper, Snapshot, Trained
 
-ATTACKS = ("reshape", "class_centred", "init_diff", "update_ratio")
+ATTACKS = ("reshape", "denoised", "class_centred", "init_diff", "denoised_diff", "update_ratio")
 CASES = {
   "gram": ("gram", Hyper(0.3, weight_decay=0.05)),
   "primal": ("primal", Hyper(0.3, weight_decay=0.05)),

@@ -18,6 +18,7 @@ from jaxinv.training.hyper import IN_SPAN
 from jaxinv.training.losses import LOSSES, Loss
 from jaxinv.training.optimizers import OPTIMIZERS, clipped
 from jaxinv.training.primal import make_trainer
+from jaxinv.training.projection import means_of
 from jaxinv.training.trainer import run
 from jaxinv.types import Hyper, Snapshot, TrainState
 
@@ -216,6 +217,7 @@ def test_a_transposed_kernel_is_the_same_model_at_every_door(data, optimizer):
     first = trainer.init(KEY, hyper, data)
     middle = steps_of(trainer)(first, hyper, data, 3)[0]
     last = steps_of(trainer)(middle, hyper, data, 3)[0]
+    means = means_of(data, 5, holdout=False)
     held = first.params["Dense_0"]["kernel"].shape
     assert held == ((5, data.inputs.shape[1]) if turned else (data.inputs.shape[1], 5))
     release = trainer.release(first.params, last, data, Snapshot(middle.params, middle.step))
@@ -224,8 +226,8 @@ def test_a_transposed_kernel_is_the_same_model_at_every_door(data, optimizer):
       trainer.logits(trainer.params(last, data), data.inputs),
       release,
       trainer.evaluate(last, data),
-      trainer.project(last.params, first.params, data),
-      trainer.project(last.params, None, data),
+      trainer.project(last.params, first.params, data, means),
+      trainer.project(last.params, None, data, means),
     )
     seen.append(shown)
   assert jax.tree.structure(seen[0]) == jax.tree.structure(seen[1])

@@ -22,6 +22,7 @@ from jaxinv.experiments.study.comparison import Identified, Row
 from jaxinv.experiments.study.photographs import controls
 from jaxinv.experiments.study.photographs.controls import Halves, PhotoLeaks
 from jaxinv.experiments.study.verdict import Verdict
+from jaxinv.metrics.metric import identification, ncc_centred
 from jaxinv.training import dpsgd
 from jaxinv.training.dpsgd import Guarantee
 from jaxinv.types import Dataset
@@ -166,6 +167,8 @@ def make_experiments(spec: StudySpec, dataset: Dataset) -> Experiments:
     num_seeds=spec.control_seeds,
     save_seeds=1,
     record_every=settings.steps or 1,
+    # What the page says of their people.
+    metrics=(ncc_centred, identification),
     # Single photographs are looked for in one release, by attacks that cost no steps of their own.
     attacks=tuple(a for a in attacks if a.at_records and "previous_params" not in a.needs),
     halves=True,
