@@ -227,7 +227,7 @@ def _losses(detail, row, partners, turns) -> Float[Array, " m"]:
 def _stability(
   rows: Float[np.ndarray, "n n"], tries: Sequence[Float[Array, "n n"]]
 ) -> Float[np.ndarray, " n"]:
-  """How alike each component is to the nearest one of every restart, less how alike to the others."""
+  """How alike each component is to the nearest of every restart, less how alike to the others."""
   alike = np.abs(np.stack([rows @ np.asarray(found, float).T for found in tries], 1))
   alike = np.minimum(alike, 1.0)
   nearest = alike.max(2)

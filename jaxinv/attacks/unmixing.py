@@ -29,6 +29,11 @@ _CLIFF, _CERTAIN = 1.25, 10.0
 # Of the singular values, this share at the end says nothing: there may be a sum of coefficients
 # that is always zero.
 _LAST = 0.06
+# Of a blurred cliff, the upper side is at least this share of the largest value.
+_FAINT = 0.01
+# A factor of the initial weights is believed where it takes so much of the power in the directions
+# that photographs do not reach.
+_SMALLER = 0.01
 
 
 class Change(NamedTuple):
@@ -140,9 +145,11 @@ def decay_factor(kernel: Float[np.ndarray, "p u"], init: Float[np.ndarray, "p u"
     init: W0.
 
   Returns:
-    The factor c; right where there are clearly fewer photographs than units.
+    The factor c; right where there are clearly fewer photographs than units. 1 where another makes
+    nothing clearly smaller.
   """
   factor, last = 1.0, max(1, kernel.shape[1] // 4)
+  usual = _smallest(kernel - init, last)
   for _ in range(20):
     rest = kernel - factor * init
     quiet = np.linalg.eigh(rest.T @ rest)[1][:, :last]
@@ -150,7 +157,12 @@ def decay_factor(kernel: Float[np.ndarray, "p u"], init: Float[np.ndarray, "p u"
     factor = float(np.vdot(seen, kernel @ quiet) / max(np.vdot(seen, seen), 1e-300))
     if abs(factor - before) < 1e-12:
       break
-  return factor
+  return factor if _smallest(kernel - factor * init, last) < _SMALLER * usual else 1.0
+
+
+def _smallest(change: Float[np.ndarray, "p u"], last: int) -> float:
+  """The power in the directions of the units' space that have least."""
+  return float(np.maximum(np.linalg.eigvalsh(change.T @ change)[:last], 0.0).sum())
 
 
 def spectrum(change: Change) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u u"]]:
@@ -194,7 +206,8 @@ def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
   best = int(falls[:most].argmax())
   if np.exp(falls[best]) < _CERTAIN and most > 2:
     # A blurred cliff: what stands out from its neighbourhood. The first values fall steeply in any
-    # set of photographs, which have their mean in common.
+    # set of photographs, which have their mean in common; the last are an optimiser's.
+    most = max(3, min(most, int((values > _FAINT * values[0]).sum())))
     near = [np.delete(falls[max(0, k - 4) : k + 5], min(k, 4)).max() for k in range(most)]
     best = 2 + int((falls[:most] - near)[2:].argmax())
     if np.exp(falls[best] - near[best]) < _CLIFF:
@@ -213,6 +226,12 @@ def detail(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n d"]:
   """
   down, across = np.diff(images, axis=1), np.diff(images, axis=2)
   parts = (np.diff(down, axis=1), np.diff(across, axis=2), np.diff(down, axis=2))
+  return np.concatenate([part.reshape(len(images), -1) for part in parts], 1)
+
+
+def edges(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n e"]:
+  """The first differences of images, down and across."""
+  parts = np.diff(images, axis=1), np.diff(images, axis=2)
   return np.concatenate([part.reshape(len(images), -1) for part in parts], 1)
 
 
