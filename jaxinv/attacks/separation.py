@@ -161,7 +161,7 @@ def _nearest_pictures(mixtures: Mixtures, rows: Float[Array, "n n"]) -> Float[Ar
   scales = rows @ mixtures.ones
   least = _LEAST_SCALE * jnp.median(jnp.abs(scales))
   scales = jnp.where(scales < 0, -1.0, 1.0) * jnp.maximum(jnp.abs(scales), least)
-  pictures = jnp.clip(mixtures.images @ rows.T / scales, 0.0, mixtures.largest)
+  pictures = jnp.clip(mixtures.images @ rows.T / scales[None], 0.0, mixtures.largest)
   seen = jnp.full((1, len(rows)), mixtures.weight)
   return (mixtures.inverse @ jnp.concatenate([pictures, seen])).T * scales[:, None]
 

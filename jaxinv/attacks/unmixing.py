@@ -12,6 +12,7 @@ Both tell a photograph from the difference of two that are nearly the same, whos
 than either's.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -232,7 +233,7 @@ def detail(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n d"]:
 def edges(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n e"]:
   """The first differences of images, down and across."""
   parts = np.diff(images, axis=1), np.diff(images, axis=2)
-  return np.concatenate([part.reshape(len(images), -1) for part in parts], 1)
+  return np.concatenate([part.reshape(len(images), math.prod(part.shape[1:])) for part in parts], 1)
 
 
 def unmix(

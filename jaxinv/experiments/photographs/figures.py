@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxinv.experiments.photographs.photographs import MOMENT, UNMIXED, Attacked, Cell
@@ -122,7 +123,7 @@ def cliff_figure(cells: Mapping[str, Mapping[int, Cell]]) -> Figure:
     axis.axvline(number, color="black", linestyle=":", linewidth=1)
   axis.set_xlabel("singular value of the change of the first layer")
   axis.set_ylabel("over the largest")
-  axis.legend()
+  _legend(axis)
   return figure
 
 
@@ -138,5 +139,12 @@ def confidence_figure(cells: Sequence[tuple[str, Cell]]) -> Figure:
   axis.set_xlabel("stability: agreement of restarts")
   axis.set_ylabel("correlation with the closest picture")
   axis.set_ylim(None, 1.02)
-  axis.legend()
+  _legend(axis)
   return figure
+
+
+def _legend(axis: Axes) -> None:
+  """A legend whose words are no formulas, where there is anything to name."""
+  if axis.get_legend_handles_labels()[0]:
+    for text in axis.legend().get_texts():
+      text.set_parse_math(False)

@@ -48,7 +48,8 @@ def summarize(result: Result) -> dict:
   Returns:
     {arm: {"PHOTOGRAPHS": {attack: {metric: {mean, low, high, n}}}}}: attacks and controls by their
     shares, see `Score.shares`, `counted` (the number of photographs that the spectrum tells),
-    `stability` and `seconds`; `model` by its accuracy on the photographs; and "diverged".
+    `stability` and `seconds`; `model` by its accuracy on the photographs; `chance`, what components
+    that show nothing come to; and "diverged".
   """
   return {
     arm: {str(number): _summary(cell) for number, cell in cells.items()}
@@ -59,7 +60,8 @@ def summarize(result: Result) -> dict:
 def _summary(cell: Cell) -> dict:
   table = {name: _means(found) for name, found in cell.attacked.items()}
   accuracy = cell.accuracy[cell.healthy].astype(float)
-  table["model"] = {"train_accuracy": _interval(accuracy), "chance": cell.chance}
+  table["model"] = {"train_accuracy": _interval(accuracy)}
+  table["chance"] = {"members_first": cell.chance, "identified": cell.chance_identified}
   return table | {"diverged": [int(seed) for seed in np.flatnonzero(~cell.healthy)]}
 
 

@@ -18,7 +18,7 @@ from jaxinv.experiments.photographs.settings import PhotographsSpec
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs import page
 from jaxinv.runs.figures import save_all
-from jaxinv.runs.text import interval, number, percent
+from jaxinv.runs.text import interval, number
 from jaxinv.types import Dataset
 
 _WORDS = {
@@ -134,8 +134,10 @@ def _rows(summary: Mapping, controls: bool) -> list[tuple[str, ...]]:
         found = {name: Interval(**values) for name, values in table[attack].items()}
         row = (arm, count, words, interval(found["identified"]), interval(found["recovered"]))
         if controls:
-          chance = percent(table["model"]["chance"], 1)
-          rows.append((*row, f"{interval(found['members_first'])} (chance {chance})"))
+          chance = table["chance"]
+          row = (*row[:3], f"{row[3]} ({number(chance['identified'])})", row[4])
+          first = f"{interval(found['members_first'])} ({number(chance['members_first'])})"
+          rows.append((*row, first))
         else:
           rows.append(
             (

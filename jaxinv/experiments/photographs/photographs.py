@@ -56,7 +56,9 @@ class Cell(NamedTuple):
     healthy: whether no model of a seed diverged.
     units: columns that the attacker holds.
     arrays: the weights of the first model of each seed that is saved.
-    chance: share of members among all pictures.
+    chance: share of members among all pictures: how often the closest picture is one by chance.
+    chance_identified: share of the photographs that as many components identify which each have a
+      closest picture at random.
   """
 
   attacked: dict[str, list[Attacked | None]]
@@ -66,6 +68,7 @@ class Cell(NamedTuple):
   units: int
   arrays: dict[str, np.ndarray]
   chance: float
+  chance_identified: float
 
 
 class Result(NamedTuple):
@@ -121,22 +124,22 @@ def _cell(
   healthy = arm.healthy.reshape(num_seeds, releases).all(1)
   accuracy = arm.history["train_accuracy"][:, -1].reshape(num_seeds, releases).mean(1)
   members = members.reshape(num_seeds, releases, -1)[:, 0]
-  attacked: dict[str, list[Attacked | None]] = {}
+  attacked: dict[str, list[Attacked | None]] = {UNMIXED: [None] * num_seeds}
   units = 0
-  for seed in range(num_seeds):
+  for seed in np.flatnonzero(healthy):
     models = range(seed * releases, (seed + 1) * releases)
     for name, changes in _changes(arm, models, pictures.pixels.shape[1]).items():
       found = attacked.setdefault(name, [None] * num_seeds)
-      if healthy[seed]:
-        held = side_by_side(changes)
-        units = max(units, held.kernel.shape[1])
-        found[seed] = _attack(spec, held, pictures, members[seed])
-        if seed == 0 and name == UNMIXED:
-          attacked |= _controls(spec, held, found[0], pictures, members[0])
+      held = side_by_side(changes)
+      units = max(units, held.kernel.shape[1])
+      found[seed] = _attack(spec, held, pictures, members[seed])
+      if name == UNMIXED and UNTRAINED not in attacked:
+        attacked |= _controls(spec, held, found[seed], pictures, members[seed])
   first = [seed * releases for seed in range(min(num_seeds, spec.settings.save_seeds))]
   arrays = {name: values[first] for name, values in arm.arrays.items()}
-  chance = members.shape[1] / len(pictures.pixels)
-  return Cell(attacked, members, accuracy, healthy, units, arrays, chance)
+  number, total = members.shape[1], len(pictures.pixels)
+  lucky = 1 - (1 - 1 / total) ** number
+  return Cell(attacked, members, accuracy, healthy, units, arrays, number / total, lucky)
 
 
 def _changes(arm: ArmOutcome, models: range, num_features: int) -> dict[str, list[Change]]:
@@ -182,7 +185,7 @@ def _controls(
   pictures: Pictures,
   members: Int[np.ndarray, " m"],
 ) -> dict[str, list[Attacked | None]]:
-  """The same attack where there is nothing to be found; each must come out at chance.
+  """The same attack where there is nothing to be found, on one model; each must be at chance.
 
   A change of noise, of the number of components that was found; the change with its pixels in
   another order, which has the same spectrum; and what was found, asked for photographs that the

@@ -87,9 +87,10 @@ def score(
   """
   from scipy.optimize import linear_sum_assignment  # Slow to import.
 
-  flat = images.reshape(len(images), pictures.pixels.shape[1]).astype(np.float32)
+  images = images.astype(np.float32)
+  flat = images.reshape(len(images), pictures.pixels.shape[1])
   seen = unit(centred(flat)) @ pictures.pixels.T
-  seen_edges = unit(edges(images.astype(np.float32))) @ pictures.edges.T
+  seen_edges = unit(edges(images)) @ pictures.edges.T
   closest = seen.argmax(1) if len(images) else np.zeros(0, int)
   rows, columns = linear_sum_assignment(-seen[:, members])
   photograph = np.full(len(images), -1)
