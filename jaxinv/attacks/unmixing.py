@@ -30,6 +30,8 @@ _CLIFF, _CERTAIN = 1.25, 10.0
 # Of the singular values, this share at the end says nothing: there may be a sum of coefficients
 # that is always zero.
 _LAST = 0.06
+# What is below this share of the largest value is not looked at: the products of columns square it.
+_NOTHING = 1e-8
 # Of a blurred cliff, the upper side is at least this share of the largest value.
 _FAINT = 0.01
 # A factor of the initial weights is believed where it takes so much of the power in the directions
@@ -176,6 +178,11 @@ def spectrum(change: Change) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray,
   return np.sqrt(np.maximum(powers[::-1], 0.0)), vectors[:, ::-1]
 
 
+def rank(values: Float[np.ndarray, " u"]) -> int:
+  """How many singular values are more than what double precision leaves of none."""
+  return int((values > _NOTHING * values[0]).sum())
+
+
 def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
   """How many photographs a change is made of: where its singular values fall off a cliff.
 
@@ -201,7 +208,7 @@ def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
   if most < 1 or values[0] == 0:
     return Count(0, 1.0, certain=False)
   # Below this the values are those of rounding, and their ratios chance.
-  floor = max(change.rounding * (num_features**0.5 + moved**0.5), 1e-8 * values[0])
+  floor = max(change.rounding * (num_features**0.5 + moved**0.5), _NOTHING * values[0])
   kept = np.log(np.maximum(values, floor))
   falls = kept[:-1] - kept[1:]
   best = int(falls[:most].argmax())
@@ -309,7 +316,7 @@ def _check(
     )
   if not np.isfinite(change.kernel).all():
     raise InputError("the change holds numbers that are not finite: the model diverged")
-  most = int((values > 1e-8 * values[0]).sum())
+  most = rank(values)
   if number < 0 or number > most:
     raise InputError(
       f"{number} photographs cannot be told apart in a change of {units} units and rank {most}: "

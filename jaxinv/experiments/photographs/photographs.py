@@ -13,6 +13,7 @@ from jaxinv.attacks.unmixing import (
   Unmixed,
   change_of,
   count_sources,
+  rank,
   side_by_side,
   spectrum,
   unmix,
@@ -171,8 +172,9 @@ def _attack(
   started = time.perf_counter()
   if number is None:
     # How many there are is seldom a secret: where the spectrum leaves it open, it is given.
-    count = count_sources(change, spectrum(change)[0])
-    number = count.number if count.certain else min(len(members), change.kernel.shape[1])
+    values = spectrum(change)[0]
+    count = count_sources(change, values)
+    number = count.number if count.certain else min(len(members), rank(values))
   found = unmix(change, pictures.image_shape, number, spec.restarts, spec.settings.root_seed)
   seconds = time.perf_counter() - started
   return Attacked(found, score(found.images, pictures, members), seconds)
