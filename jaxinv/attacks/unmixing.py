@@ -212,18 +212,20 @@ def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
   kept = np.log(np.maximum(values, floor))
   falls = kept[:-1] - kept[1:]
   best = int(falls[:most].argmax())
-  if np.exp(falls[best]) < _CERTAIN and most > 2:
-    # A blurred cliff: what stands out from its neighbourhood. The first values fall steeply in any
-    # set of photographs, which have their mean in common; the last are an optimiser's.
-    most = max(3, min(most, int((values > _FAINT * values[0]).sum())))
-    near = [np.delete(falls[max(0, k - 4) : k + 5], min(k, 4)).max() for k in range(most)]
-    best = 2 + int((falls[:most] - near)[2:].argmax())
-    if np.exp(falls[best] - near[best]) < _CLIFF:
-      return Count(0, float(np.exp(falls[best] - near[best])), certain=False)
-  cliff = float(np.exp(falls[best]))
   # What rounding leaves is flat: a fall that goes on is an optimiser's, not a number.
   further = np.exp(falls[best + 1 : best + 3 + best // 16].sum())
-  return Count(best + 1, cliff, certain=cliff >= max(_CERTAIN, 3 * further))
+  cliff = float(np.exp(falls[best]))
+  if cliff >= max(_CERTAIN, 3 * further):
+    return Count(best + 1, cliff, certain=True)
+  # A blurred cliff: what stands out from its neighbourhood. The first values fall steeply in any
+  # set of photographs, which have their mean in common; the last are an optimiser's.
+  most = min(most, int((values > _FAINT * values[0]).sum()))
+  if most < 3:
+    return Count(0, 1.0, certain=False)
+  near = [np.delete(falls[max(0, k - 4) : k + 5], min(k, 4)).max() for k in range(most)]
+  best = 2 + int((falls[:most] - near)[2:].argmax())
+  cliff = float(np.exp(falls[best] - near[best]))
+  return Count(best + 1 if cliff >= _CLIFF else 0, cliff, certain=False)
 
 
 def detail(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n d"]:

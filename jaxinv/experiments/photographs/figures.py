@@ -69,8 +69,9 @@ def _row(dataset: Dataset, cell: Cell, found: Attacked, seed: int, ranks: np.nda
 
 
 def _drawable(image: np.ndarray, is_scaled: bool) -> np.ndarray:
-  """In [0, 1]: as it is where its scale is known, else from its 0.5 to its 99.5 percentile."""
-  low, high = (0.0, 1.0) if is_scaled else np.percentile(image, (0.5, 99.5))
+  """In [0, 1]: as it is where its scale is known and fits, else between percentiles."""
+  fits = is_scaled and np.mean((image < 0) | (image > 1)) < 0.05
+  low, high = (0.0, 1.0) if fits else np.percentile(image, (0.5, 99.5))
   return np.clip((image - low) / max(high - low, 1e-12), 0, 1)
 
 
