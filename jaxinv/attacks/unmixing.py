@@ -26,6 +26,9 @@ from jaxinv.types import Params
 # A gap between neighbouring singular values counts as a cliff from this ratio on; no noise has it
 # (a test simulates that). Above the second the number of photographs is certain.
 _CLIFF, _CERTAIN = 1.25, 10.0
+# In photographs of little contrast the first value is so much further ahead of the second, for the
+# mean that all have in common. Behind a single photograph the values fall further.
+_COMMON = 10.0
 # Of the singular values, this share at the end says nothing: there may be a sum of coefficients
 # that is always zero.
 _LAST = 0.06
@@ -191,8 +194,11 @@ def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
   floor = max(change.rounding * (num_features**0.5 + moved**0.5), 1e-8 * values[0])
   kept = np.log(np.maximum(values, floor))
   falls = kept[:-1] - kept[1:]
-  best = int(falls[:most].argmax())
-  if np.exp(falls[best]) < _CERTAIN and most > 2:
+  ahead = falls[:most] - np.log(np.where(np.arange(most) == 0, _COMMON, 1.0))
+  best = int(ahead.argmax())
+  if np.exp(ahead[best]) < _CERTAIN:
+    if most < 3:
+      return Count(0, float(np.exp(ahead[best])), certain=False)
     # A blurred cliff: what stands out from its neighbourhood. The first values fall steeply in any
     # set of photographs, which have their mean in common.
     near = [np.delete(falls[max(0, k - 4) : k + 5], min(k, 4)).max() for k in range(most)]
