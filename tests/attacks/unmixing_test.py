@@ -82,7 +82,7 @@ def test_planted_images_come_back_one_to_one_and_the_right_way_up(with_bias):
 def test_a_bias_gives_the_scale():
   truth = leaves(N)
   found = matched(unmix(mixed(truth, normal(N, UNITS)), SHAPE).images, truth)
-  assert np.abs(found - truth).mean() < 0.03
+  assert np.abs(found - truth).mean() < 0.04
   assert found.min() > -0.15 and found.max() < 1.15
 
 
@@ -90,7 +90,7 @@ def test_colour():
   truth = leaves(N, (16, 16, 3))
   found = unmix(mixed(truth, normal(N, UNITS)), (16, 16, 3))
   assert found.images.shape == truth.shape
-  assert np.abs(matched(found.images, truth, 0.9) - truth).mean() < 0.06
+  assert np.abs(matched(found.images, truth) - truth).mean() < 0.04
 
 
 def test_components_and_coefficients_give_the_change():
