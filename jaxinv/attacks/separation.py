@@ -68,6 +68,17 @@ class Mixtures(NamedTuple):
   largest: Float[Array, ""]
 
 
+def detail(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n d"]:
+  """The finest detail of images: their second differences, down, across, and down then across.
+
+  In these, photographs are more nearly independent of each other than in first differences, and
+  there are three of them for each pixel.
+  """
+  down, across = np.diff(images, axis=1), np.diff(images, axis=2)
+  parts = (np.diff(down, axis=1), np.diff(across, axis=2), np.diff(down, axis=2))
+  return np.concatenate([part.reshape(len(images), -1) for part in parts], 1)
+
+
 def separate(
   detail: Float[np.ndarray, "n d"],
   basis: Float[np.ndarray, "p n"],
@@ -189,6 +200,8 @@ def mend_pairs(rows: Float[np.ndarray, "n n"], mixtures: Mixtures) -> Float[np.n
   ones = np.asarray(mixtures.ones, float)
   rows = np.where(rows @ ones < 0, -1.0, 1.0)[:, None] * rows
   usual = np.median(rows @ ones)
+  if usual == 0:  # A bias sees none of them: their brightness says nothing.
+    return rows
   for i in np.argsort(rows @ ones):
     seen = rows @ ones
     brightness = np.log(np.maximum(seen, 1e-9 * usual) / usual)

@@ -1,11 +1,11 @@
 """How many photographs are among unmixed components: one to one, and against decoys."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinv.attacks.unmixing import edges
 from jaxinv.metrics.rows import centred, unit
 
 # From this correlation on a photograph counts as recovered.
@@ -66,6 +66,12 @@ def prepare(inputs: Float[np.ndarray, "n p"], image_shape: tuple[int, ...]) -> P
   return Pictures(
     unit(centred(pictures)), unit(edges(pictures.reshape(-1, *image_shape))), image_shape
   )
+
+
+def edges(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n e"]:
+  """The first differences of images, down and across."""
+  parts = np.diff(images, axis=1), np.diff(images, axis=2)
+  return np.concatenate([part.reshape(len(images), math.prod(part.shape[1:])) for part in parts], 1)
 
 
 def score(
