@@ -26,6 +26,8 @@ _STRIDE = 4
 _FAINT, _FAINTER = -0.4, 0.7
 # ... and the best partner loses so much less contrast than the next best.
 _CLEARLY = 0.7
+# Partners that are tried.
+_PARTNERS = 64
 
 
 class Steps(NamedTuple):
@@ -202,19 +204,27 @@ def mend_pairs(rows: Float[np.ndarray, "n n"], mixtures: Mixtures) -> Float[np.n
   usual = np.median(rows @ ones)
   if usual == 0:  # A bias sees none of them: their brightness says nothing.
     return rows
+  sources = jnp.asarray(rows, jnp.float32) @ mixtures.detail
   for i in np.argsort(rows @ ones):
     seen = rows @ ones
     brightness = np.log(np.maximum(seen, 1e-9 * usual) / usual)
     if brightness[i] > _FAINT:
       break
-    partners = np.flatnonzero(brightness > max(brightness[i] + _FAINTER, _FAINT))
-    if len(partners) < 2:
+    possible = brightness > max(brightness[i] + _FAINTER, _FAINT)
+    # Those whose detail lies where its own does: a difference and a sum have it in common.
+    likely = np.argsort(np.where(possible, -np.asarray(_common(sources, sources[i])), np.inf))[
+      :_PARTNERS
+    ]
+    if possible.sum() < 2:
       continue
     turns = np.arctan2(seen, seen[i]) - np.pi / 4
-    losses = np.asarray(_losses(mixtures.detail, rows[i], rows, turns))
-    first, second = partners[np.argsort(losses[partners])[:2]]
+    losses = np.asarray(_losses(sources[i], sources[likely], turns[likely]))
+    losses = np.where(possible[likely], losses, np.inf)
+    first, second = np.argsort(losses)[:2]
     if losses[first] < _CLEARLY * losses[second]:
-      rows[[i, first]] = _turn(turns[first]) @ rows[[i, first]]
+      pair, turn = np.array([i, likely[first]]), _turn(turns[likely[first]])
+      rows[pair] = turn @ rows[pair]
+      sources = sources.at[pair].set(jnp.asarray(turn, jnp.float32) @ sources[pair])
   return rows
 
 
@@ -224,9 +234,18 @@ def _turn(angle: float) -> Float[np.ndarray, "2 2"]:
 
 
 @jax.jit
-def _losses(detail, row, partners, turns) -> Float[Array, " m"]:
-  """What contrast a component and each of its partners lose by a turn."""
-  source, others = row @ detail, partners @ detail
+def _common(sources: Float[Array, "n d"], source: Float[Array, " d"]) -> Float[Array, " n"]:
+  """How much the power of each source lies where that of this one does: their correlation."""
+  own = jnp.square(source) - jnp.square(source).mean()
+  power = jnp.square(sources) - jnp.square(sources).mean(1, keepdims=True)
+  return power @ own / jnp.maximum(jnp.linalg.norm(power, axis=1), 1e-12)
+
+
+@jax.jit
+def _losses(
+  source: Float[Array, " d"], others: Float[Array, "m d"], turns: Float[np.ndarray, " m"]
+) -> Float[Array, " m"]:
+  """What contrast a source and each of its partners lose by a turn."""
   before = jnp.exp(-jnp.square(source) / 2).mean() + jnp.exp(-jnp.square(others) / 2).mean(1)
 
   def after(other, turn):
