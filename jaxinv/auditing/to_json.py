@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.auditing.findings import Audit, Finding, rank
+from jaxinv.auditing.findings import Audit, Finding, Unmixing, rank
 from jaxinv.auditing.verdict import flagged, verdict
 from jaxinv.types import References
 
@@ -61,9 +61,31 @@ def to_json(audit: Audit, command: str, config: Mapping) -> dict[str, Any]:
     "tensors": [{**tensor._asdict(), "shape": list(tensor.shape)} for tensor in audit.tensors],
     "findings": [_finding_json(finding, known, most) for finding in audit.findings],
     "measures": {attack: dict(values) for attack, values in audit.measures.items()},
+    "unmixed": audit.unmixed and _unmixed_json(audit.unmixed, known),
     "notes": list(audit.notes),
   }
   return _strict(told)
+
+
+def _unmixed_json(found: Unmixing, known: References | None) -> dict[str, Any]:
+  separated = bool(len(found.images))
+  compared = separated and known is not None and found.nearest is not None
+  told: dict[str, Any] = {
+    "tensor": found.source,
+    "knowledge": found.knowledge,
+    "photographs": found.count.number or None,
+    "cliff": found.count.cliff,
+    "certain": found.count.certain,
+    "stability": found.stability.mean() if separated else None,
+    "matched": int(found.matched.sum()) if compared else None,
+    "images": [{"index": i, "stability": value} for i, value in enumerate(found.stability)],
+  }
+  for i, image in enumerate(told["images"]):
+    image |= dict.fromkeys(("nearest", "ncc", "matched"))
+    if compared and found.nearest[i] >= 0:
+      nearest = known.files[found.nearest[i]]
+      image |= {"nearest": nearest, "ncc": found.nearest_ncc[i], "matched": found.matched[i]}
+  return told
 
 
 def _references_json(known: References) -> dict[str, Any]:

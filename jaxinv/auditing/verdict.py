@@ -8,10 +8,13 @@ import numpy as np
 
 from jaxinv.attacks.attack import Attack
 from jaxinv.auditing.findings import Audit, Finding, is_memory
-from jaxinv.runs.text import count, listed, number
+from jaxinv.runs.text import count, listed, number, significant
 
 # How the images that the verdict is on are called.
 WORDS = {"class": "class image", "unit": "unit"}
+
+# An image that was unmixed is called stable from here on.
+STABLE = 0.9
 
 _MOST_LINES, _MOST_NOTES = 20, 6  # Findings and notes told of on the console.
 
@@ -25,6 +28,10 @@ def verdict(audit: Audit) -> list[str]:
   Returns:
     Sentences in plain text.
   """
+  return [*_judged(audit), *unmixed_words(audit)]
+
+
+def _judged(audit: Audit) -> list[str]:
   structured, matched = _tallies(audit, "structured"), _tallies(audit, "matched")
   if not structured:
     return _nothing_to_judge(audit)
@@ -52,9 +59,16 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
   """Whom the weights show, one by one or all together."""
   head = f"The weights show {'people' if audit.references.grouped else 'reference images'}"
   sentences = []
-  if any(tally.flagged for tally in matched):
+  if num := audit.unmixed_matches:
+    matches = "matches" if num == 1 else "match"
     sentences = [
-      f"{head}: {_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance.",
+      f"{head}: {count(num, 'image')} that clearly {matches} a reference photograph can be read out "
+      f"of what training changed since {audit.unmixed.since}."
+    ]
+  if any(tally.flagged for tally in matched):
+    text = f"{_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance."
+    sentences += [
+      text if sentences else f"{head}: {text}",
       f"They show {_people_seen(audit, matched)}. {_seen_with(matched)}",
     ]
   if attack := audit.identifying:
@@ -69,6 +83,37 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
     )
     sentences.append(text if sentences else f"{head}: {text}")
   return sentences
+
+
+def unmixed_words(audit: Audit) -> list[str]:
+  """Of how many images the change of the first layer is made, and which they are.
+
+  Args:
+    audit: what was found.
+
+  Returns:
+    Sentences; none where the number is not known, of which a note tells.
+  """
+  found = audit.unmixed
+  if found is None or not found.count.number:
+    return []
+  about = "" if found.count.certain else "about "
+  first = (
+    f"The change of {found.source} since {found.since} is made of {about}"
+    f"{count(found.count.number, 'image')} (its singular values fall by a factor of "
+    f"{significant(found.count.cliff, 2)} behind them)."
+  )
+  if not len(found.images):
+    return [first]
+  sure = int((found.stability > STABLE).sum())
+  second = (
+    f"After separation {sure} of them {'is' if sure == 1 else 'are'} stable (independent restarts "
+    f"agree by more than {STABLE}; the mean is {number(found.stability.mean(), 2)})"
+  )
+  if found.matched is not None:
+    matches = "matches" if audit.unmixed_matches == 1 else "match"
+    second += f", and {audit.unmixed_matches} clearly {matches} a reference photograph"
+  return [first, f"{second}."]
 
 
 def _nothing_to_judge(audit: Audit) -> list[str]:
