@@ -11,6 +11,7 @@ import jaxinv
 COMMANDS = {
   "faces": "train arms x seeds on faces, invert them, measure, draw, report",
   "study": "compare defences with a baseline, under attackers, with controls and verdicts",
+  "photographs": "read single training photographs out of trained weights",
   "privacy": "measure what DP-SGD costs and hides, and whether it keeps to its epsilon",
   "audit": "examine somebody else's weights for the people they were trained on",
   "power": "measure how soon in training an audit detects that weights were trained on images",

@@ -68,6 +68,17 @@ class Mixtures(NamedTuple):
   largest: Float[Array, ""]
 
 
+def detail(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n d"]:
+  """The finest detail of images: their second differences, down, across, and down then across.
+
+  In these, photographs are more nearly independent of each other than in first differences, and
+  there are three of them for each pixel.
+  """
+  down, across = np.diff(images, axis=1), np.diff(images, axis=2)
+  parts = (np.diff(down, axis=1), np.diff(across, axis=2), np.diff(down, axis=2))
+  return np.concatenate([part.reshape(len(images), -1) for part in parts], 1)
+
+
 def separate(
   detail: Float[np.ndarray, "n d"],
   basis: Float[np.ndarray, "p n"],
@@ -161,7 +172,7 @@ def _nearest_pictures(mixtures: Mixtures, rows: Float[Array, "n n"]) -> Float[Ar
   scales = rows @ mixtures.ones
   least = _LEAST_SCALE * jnp.median(jnp.abs(scales))
   scales = jnp.where(scales < 0, -1.0, 1.0) * jnp.maximum(jnp.abs(scales), least)
-  pictures = jnp.clip(mixtures.images @ rows.T / scales, 0.0, mixtures.largest)
+  pictures = jnp.clip(mixtures.images @ rows.T / scales[None], 0.0, mixtures.largest)
   seen = jnp.full((1, len(rows)), mixtures.weight)
   return (mixtures.inverse @ jnp.concatenate([pictures, seen])).T * scales[:, None]
 
@@ -189,6 +200,8 @@ def mend_pairs(rows: Float[np.ndarray, "n n"], mixtures: Mixtures) -> Float[np.n
   ones = np.asarray(mixtures.ones, float)
   rows = np.where(rows @ ones < 0, -1.0, 1.0)[:, None] * rows
   usual = np.median(rows @ ones)
+  if usual == 0:  # A bias sees none of them: their brightness says nothing.
+    return rows
   for i in np.argsort(rows @ ones):
     seen = rows @ ones
     brightness = np.log(np.maximum(seen, 1e-9 * usual) / usual)
@@ -227,7 +240,7 @@ def _losses(detail, row, partners, turns) -> Float[Array, " m"]:
 def _stability(
   rows: Float[np.ndarray, "n n"], tries: Sequence[Float[Array, "n n"]]
 ) -> Float[np.ndarray, " n"]:
-  """How alike each component is to the nearest one of every restart, less how alike to the others."""
+  """How alike each component is to the nearest of every restart, less how alike to the others."""
   alike = np.abs(np.stack([rows @ np.asarray(found, float).T for found in tries], 1))
   alike = np.minimum(alike, 1.0)
   nearest = alike.max(2)

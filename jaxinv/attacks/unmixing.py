@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.attacks.separation import separate
+from jaxinv.attacks.separation import detail, separate
 from jaxinv.errors import InputError
 from jaxinv.models.params import find_layers
 from jaxinv.types import Params
@@ -26,9 +26,20 @@ from jaxinv.types import Params
 # A gap between neighbouring singular values counts as a cliff from this ratio on; no noise has it
 # (a test simulates that). Above the second the number of photographs is certain.
 _CLIFF, _CERTAIN = 1.25, 10.0
+# In photographs of little contrast the first value is so much further ahead of the second, for the
+# mean that all have in common. Behind a single photograph the values fall further.
+_COMMON = 10.0
 # Of the singular values, this share at the end says nothing: there may be a sum of coefficients
 # that is always zero.
 _LAST = 0.06
+# What is below this share of the largest value is not looked at: the products of columns square it.
+_NOTHING = 5e-8
+# Of a blurred cliff, the upper side is at least this share of the second value: the first is of the
+# mean that photographs have in common.
+_FAINT = 0.01
+# A factor of the initial weights is believed where it takes so much of the power in the directions
+# that photographs do not reach.
+_SMALLER = 0.01
 
 
 class Change(NamedTuple):
@@ -97,7 +108,8 @@ def change_of(
     The change.
 
   Raises:
-    InputError: no kernel takes inputs of so many features.
+    InputError: no kernel takes inputs of so many features, the models differ in their units, or the
+      factor is sought in weights that are not finite.
   """
   now = find_layers(params, num_features)[0]
   kernel, bias = np.asarray(now.kernel), now.bias
@@ -119,7 +131,17 @@ def change_of(
 
 
 def side_by_side(changes: Sequence[Change]) -> Change:
-  """Changes of several models trained on the same photographs as one with all their units."""
+  """Changes of several models trained on the same photographs as one with all their units.
+
+  Raises:
+    InputError: none is given, or they are not of the same inputs.
+  """
+  if len({len(change.kernel) for change in changes}) != 1:
+    sizes = ", ".join(str(len(change.kernel)) for change in changes) or "none"
+    raise InputError(
+      f"changes of first layers with these numbers of features were given: {sizes}: give at least "
+      "one, and all of the same photographs"
+    )
   biases = [change.bias for change in changes]
   return Change(
     np.concatenate([change.kernel for change in changes], 1),
@@ -140,9 +162,15 @@ def decay_factor(kernel: Float[np.ndarray, "p u"], init: Float[np.ndarray, "p u"
     init: W0.
 
   Returns:
-    The factor c; right where there are clearly fewer photographs than units.
+    The factor c; right where there are clearly fewer photographs than units. 1 where another makes
+    nothing clearly smaller.
+
+  Raises:
+    InputError: a weight is not finite.
   """
+  _check_finite(kernel, init)
   factor, last = 1.0, max(1, kernel.shape[1] // 4)
+  usual = _smallest(kernel - init, last)
   for _ in range(20):
     rest = kernel - factor * init
     quiet = np.linalg.eigh(rest.T @ rest)[1][:, :last]
@@ -150,17 +178,31 @@ def decay_factor(kernel: Float[np.ndarray, "p u"], init: Float[np.ndarray, "p u"
     factor = float(np.vdot(seen, kernel @ quiet) / max(np.vdot(seen, seen), 1e-300))
     if abs(factor - before) < 1e-12:
       break
-  return factor
+  return factor if _smallest(kernel - factor * init, last) < _SMALLER * usual else 1.0
+
+
+def _smallest(change: Float[np.ndarray, "p u"], last: int) -> float:
+  """The power in the directions of the units' space that have least."""
+  return float(np.maximum(np.linalg.eigvalsh(change.T @ change)[:last], 0.0).sum())
 
 
 def spectrum(change: Change) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u u"]]:
   """Singular values of a change, falling, and the right singular vectors, one a column.
 
-  From the products of the columns with each other, in double precision: what is below 1e-8 of the
+  From the products of the columns with each other, in double precision: what is below 5e-8 of the
   largest is lost, which is less than what rounding to float32 adds.
+
+  Raises:
+    InputError: the change is not finite.
   """
+  _check_finite(change.kernel, change.bias)
   powers, vectors = np.linalg.eigh(change.kernel.T @ change.kernel)
   return np.sqrt(np.maximum(powers[::-1], 0.0)), vectors[:, ::-1]
+
+
+def rank(values: Float[np.ndarray, " u"]) -> int:
+  """How many singular values are more than what double precision leaves of none."""
+  return int((values > _NOTHING * values[0]).sum())
 
 
 def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
@@ -188,32 +230,25 @@ def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
   if most < 1 or values[0] == 0:
     return Count(0, 1.0, certain=False)
   # Below this the values are those of rounding, and their ratios chance.
-  floor = max(change.rounding * (num_features**0.5 + moved**0.5), 1e-8 * values[0])
+  floor = max(change.rounding * (num_features**0.5 + moved**0.5), _NOTHING * values[0])
   kept = np.log(np.maximum(values, floor))
   falls = kept[:-1] - kept[1:]
-  best = int(falls[:most].argmax())
-  if np.exp(falls[best]) < _CERTAIN and most > 2:
-    # A blurred cliff: what stands out from its neighbourhood. The first values fall steeply in any
-    # set of photographs, which have their mean in common.
-    near = [np.delete(falls[max(0, k - 4) : k + 5], min(k, 4)).max() for k in range(most)]
-    best = 2 + int((falls[:most] - near)[2:].argmax())
-    if np.exp(falls[best] - near[best]) < _CLIFF:
-      return Count(0, float(np.exp(falls[best] - near[best])), certain=False)
-  cliff = float(np.exp(falls[best]))
+  ahead = falls[:most] - np.log(np.where(np.arange(most) == 0, _COMMON, 1.0))
+  best = int(ahead.argmax())
   # What rounding leaves is flat: a fall that goes on is an optimiser's, not a number.
   further = np.exp(falls[best + 1 : best + 3 + best // 16].sum())
-  return Count(best + 1, cliff, certain=cliff >= max(_CERTAIN, 3 * further))
-
-
-def detail(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n d"]:
-  """The finest detail of images: their second differences, down, across, and down then across.
-
-  In these, photographs are more nearly independent of each other than in first differences, and
-  there are three of them for each pixel.
-  """
-  down, across = np.diff(images, axis=1), np.diff(images, axis=2)
-  parts = (np.diff(down, axis=1), np.diff(across, axis=2), np.diff(down, axis=2))
-  return np.concatenate([part.reshape(len(images), -1) for part in parts], 1)
+  cliff = float(np.exp(falls[best]))
+  if np.exp(ahead[best]) >= max(_CERTAIN, 3 * further):
+    return Count(best + 1, cliff, certain=True)
+  # A blurred cliff: what stands out from its neighbourhood. The first values fall steeply in any
+  # set of photographs, which have their mean in common; the last are an optimiser's.
+  most = min(most, int((values > _FAINT * values[1]).sum()))
+  if most < 3:
+    return Count(0, 1.0, certain=False)
+  near = [np.delete(falls[max(0, k - 4) : k + 5], min(k, 4)).max() for k in range(most)]
+  best = 2 + int((falls[:most] - near)[2:].argmax())
+  cliff = float(np.exp(falls[best] - near[best]))
+  return Count(best + 1 if cliff >= _CLIFF else 0, cliff, certain=False)
 
 
 def unmix(
@@ -236,30 +271,32 @@ def unmix(
     The components, by falling stability; none where no photographs are counted.
 
   Raises:
-    InputError: the number or the shape does not fit the change.
+    InputError: the number or the shape does not fit the change, or the change is not finite.
 
   Example:
     >>> rng = np.random.default_rng(0)
-    >>> photographs = rng.laplace(size=(3, 24, 24)).cumsum(1).cumsum(2)
-    >>> photographs -= photographs.min((1, 2), keepdims=True)
-    >>> photographs /= photographs.max((1, 2), keepdims=True)
-    >>> mixed = Change(photographs.reshape(3, -1).T @ rng.normal(size=(3, 16)), None)
-    >>> found = unmix(mixed, (24, 24))
+    >>> photographs = np.full((3, 24, 24), 0.5)  # Rectangles that hide each other.
+    >>> for photograph in photographs:
+    ...   for _ in range(20):
+    ...     (top, left), (high, wide) = rng.integers(0, 24, 2), rng.integers(3, 12, 2)
+    ...     photograph[top : top + high, left : left + wide] = rng.uniform()
+    >>> coefficients = rng.normal(size=(3, 16))
+    >>> kernel, bias = photographs.reshape(3, -1).T @ coefficients, coefficients.sum(0)
+    >>> found = unmix(Change(kernel, bias), (24, 24))
     >>> seen = np.corrcoef(found.images.reshape(3, -1), photographs.reshape(3, -1))[:3, 3:]
-    >>> bool((seen.max(0) > 0.9).all())
+    >>> bool((seen.max(0) > 0.98).all())
     True
   """
   values, vectors = spectrum(change)
   count = count_sources(change, values)
   number = count.number if number is None else number
-  _check(change, image_shape, number, values)
+  _check(change, image_shape, number, restarts, values)
   values_of = values[:number]
   basis = change.kernel @ (vectors[:, :number] / values_of)
   mixed = values_of[:, None] * vectors[:, :number].T
-  if number == 0:
-    nothing = np.zeros((0, *image_shape))
-    return Unmixed(nothing, mixed, np.zeros(0), values, count, change.bias is not None)
   is_scaled = change.bias is not None and bool(np.any(change.bias))
+  if number == 0:
+    return Unmixed(np.zeros((0, *image_shape)), mixed, np.zeros(0), values, count, is_scaled)
   # What a bias, or else the mean over the pixels, sees of each image of the basis.
   ones = vectors[:, :number].T @ change.bias / values_of if is_scaled else basis.mean(0)
   found, stability = separate(
@@ -277,7 +314,11 @@ def unmix(
 
 
 def _check(
-  change: Change, image_shape: tuple[int, ...], number: int, values: Float[np.ndarray, " u"]
+  change: Change,
+  image_shape: tuple[int, ...],
+  number: int,
+  restarts: int,
+  values: Float[np.ndarray, " u"],
 ) -> None:
   """Raises InputError unless so many images of this shape can be sought in the change."""
   num_features, units = change.kernel.shape
@@ -287,11 +328,17 @@ def _check(
     raise InputError(
       f"the layer takes {num_features} features, which is no image of shape {tuple(image_shape)}"
     )
-  if not np.isfinite(change.kernel).all():
-    raise InputError("the change holds numbers that are not finite: the model diverged")
-  most = int((values > 1e-8 * values[0]).sum())
+  if restarts < 1:
+    raise InputError(f"{restarts} restarts find nothing: give 1 or more")
+  most = rank(values)
   if number < 0 or number > most:
     raise InputError(
       f"{number} photographs cannot be told apart in a change of {units} units and rank {most}: "
       f"give {most} or fewer"
     )
+
+
+def _check_finite(*arrays: Float[np.ndarray, "..."] | None) -> None:
+  """Raises InputError unless all numbers are finite."""
+  if not all(np.isfinite(array).all() for array in arrays if array is not None):
+    raise InputError("the change holds numbers that are not finite: the model diverged")

@@ -101,6 +101,8 @@ def make_engine(
 ) -> Engine:
   """Builds the trainer that was chosen, and maps it and what looks at its models over runs."""
   layout = {"transposed_kernel": True} if chosen.together and settings.is_linear else {}
+  if settings.keep_moment and chosen.kind == "primal":
+    layout |= {"keep_moment": True}
   optimizer = choose("optimizer", chosen.optimizer, OPTIMIZERS)
   parts = (model, choose("loss", settings.loss, LOSSES), optimizer, settings.batch_size)
   trainer = ENGINES[chosen.kind](*parts, used=chosen.used, **layout)

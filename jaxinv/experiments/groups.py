@@ -260,4 +260,6 @@ def _arrays(scene: _Scene, model: Trained, i: int) -> dict[str, Any]:
   if not scene.engine.is_linear:
     kept += ["params", "init_params"]
   arrays = {name: getattr(findings, name) for name in kept}
+  if scene.engine.is_linear:
+    arrays["init_bias"] = findings.init_bias
   return {"images": findings.images, "arrays": arrays | findings.extras}

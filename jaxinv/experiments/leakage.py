@@ -68,6 +68,7 @@ class Findings(NamedTuple):
     weights: what each class weighs each pixel with, see `params.class_weights`.
     init_weights: the same before training.
     bias: the output layer's bias, zeros where there is none.
+    init_bias: the same before training.
     images: by attack, one recovered image a class, in 0..255.
     measures: by attack, by name, a scalar; `model` holds what belongs to the model itself.
     params: all parameters.
@@ -81,6 +82,7 @@ class Findings(NamedTuple):
   weights: Float[Array, "k p"]
   init_weights: Float[Array, "k p"]
   bias: Float[Array, " k"]
+  init_bias: Float[Array, " k"]
   images: dict[str, Float[Array, "k h w *c"]]
   measures: dict[str, dict[str, Float[Array, ""]]]
   params: Params
@@ -142,6 +144,7 @@ def examine(trainer: Trainer, config: EvalConfig, model: Trained) -> Findings:
     weights=class_weights(params, num_features, config.num_classes),
     init_weights=class_weights(init_params, num_features, config.num_classes),
     bias=output_bias(params, config.num_classes),
+    init_bias=output_bias(init_params, config.num_classes),
     images=images,
     measures=measures,
     params=params,

@@ -80,6 +80,8 @@ class Settings:
       is in exactly half of the models; seeds 2 j and 2 j + 1 have complementary halves. All seeds
       then have one split.
     photographs: whether logits are kept, and recovered images are compared with every example.
+    keep_moment: whether the optimiser's first moment is kept beside the weights, as checkpoints of
+      a training do; of the primal engine.
     shuffled_labels: whether the training examples' labels are dealt out anew for each seed, while
       what is recovered is compared with the true classes: a control.
 
@@ -115,6 +117,7 @@ class Settings:
   prefixes: bool = False
   halves: bool = False
   photographs: bool = False
+  keep_moment: bool = False
   shuffled_labels: bool = False
 
   @property

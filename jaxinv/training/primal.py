@@ -29,6 +29,7 @@ from jaxinv.types import (
   Data,
   Hyper,
   Info,
+  OptState,
   Params,
   PRNGKey,
   Record,
@@ -84,6 +85,7 @@ def make_trainer(
   batch_size: int = 0,
   used: Collection[str] = IN_SPAN,
   transposed_kernel: bool = False,
+  keep_moment: bool = False,
 ) -> Trainer:
   """Builds the primal engine, for any model, loss and optimiser.
 
@@ -98,6 +100,8 @@ def make_trainer(
       `dp_clip` stands for DP-SGD, which draws its batches by Poisson sampling.
     transposed_kernel: whether states hold a linear model's kernel as [k, p], as the gradient comes
       out of one product of many models: turning it took a tenth of a step of Adam on a CPU.
+    keep_moment: whether `extras` hold the optimiser's `moment`, see `first_moment`, where it has
+      one, as a checkpoint of the training does.
 
   Returns:
     The trainer. Its initial parameters depend on the key and on `init_scale` alone.
@@ -136,7 +140,30 @@ def make_trainer(
     release=partial(_release, engine),
     evaluate=partial(_evaluate, engine),
     project=partial(_project, engine),
+    extras=partial(_moment, engine) if keep_moment else lambda state: {},
   )
+
+
+def first_moment(opt_state: OptState) -> Params | None:
+  """The running sum of gradients that an optimiser carries; None where it carries none.
+
+  Args:
+    opt_state: of optax: Adam's first moment, momentum's trace.
+
+  Returns:
+    A tree like the parameters: of gradients alone, so that it lies in the span of the examples,
+    however the optimiser scales its steps.
+  """
+  for name in ("mu", "trace"):
+    found = optax.tree_utils.tree_get(opt_state, name)
+    if found is not None:
+      return found
+  return None
+
+
+def _moment(engine: _Engine, state: TrainState) -> dict[str, Params]:
+  found = first_moment(state.opt_state)
+  return {} if found is None else {"moment": engine.turn(found)}
 
 
 def _turn_kernels(params: Params | None) -> Params | None:

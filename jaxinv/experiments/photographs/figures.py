@@ -1,0 +1,151 @@
+"""Figures of single photographs: side by side, the map, the cliff, the attacker's confidence."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxinv.experiments.photographs.photographs import MOMENT, UNMIXED, Attacked, Cell
+from jaxinv.experiments.photographs.score import RECOVERED
+from jaxinv.metrics.stats import Interval
+from jaxinv.runs.figures import filling, interval_bars, legend, mosaic, new_figure
+from jaxinv.types import Dataset
+
+# Photographs shown of each third: the best, those in the middle, the worst.
+_SHOWN = 5
+
+
+def side_by_side_figure(dataset: Dataset, cell: Cell) -> Figure | None:
+  """Originals above, what the weights gave below: the best, the middle and the worst, by rule.
+
+  Args:
+    dataset: the photographs.
+    cell: of one arm; its first seed that did not diverge is shown.
+
+  Returns:
+    The figure; None where no component was found.
+  """
+  seed, found = first_found(cell, UNMIXED)
+  if found is None or not len(found.unmixed.images):
+    return None
+  rows = [_row(dataset, cell, found, seed, ranks) for ranks in shown_ranks(found)]
+  count = max(len(ranks) for _, ranks in rows)
+  height = 2.3 * len(rows) * dataset.image_shape[0] / dataset.image_shape[1]
+  figure, axes = new_figure(len(rows), 1, (1.0 * count + 0.9, min(14.0, 1.1 * height)))
+  for axis, (grid, heads) in zip(axes[:, 0], rows, strict=True):
+    mosaic(axis, grid, heads, ["photograph", "from weights"])
+  for axis, words in zip(axes[:, 0], ("best", "middle", "worst"), strict=False):
+    axis.set_title(words, loc="left")
+  return figure
+
+
+def first_found(cell: Cell, attack: str) -> tuple[int, Attacked | None]:
+  """The first seed in which an attacker found something, and what."""
+  found = cell.attacked.get(attack, ())
+  return next(((i, x) for i, x in enumerate(found) if x is not None), (0, None))
+
+
+def shown_ranks(found: Attacked) -> list[np.ndarray]:
+  """Which photographs are shown: by rank of their correlation, the best, the middle, the worst."""
+  order = np.argsort(-found.score.quality, kind="stable")
+  if len(order) <= 3 * _SHOWN:
+    return [order]
+  middle = len(order) // 2 - _SHOWN // 2
+  return [order[:_SHOWN], order[middle : middle + _SHOWN], order[-_SHOWN:]]
+
+
+def _row(dataset: Dataset, cell: Cell, found: Attacked, seed: int, ranks: np.ndarray):
+  """Photographs and their components as the two rows of a mosaic, with their correlations."""
+  shape = dataset.image_shape
+  truth = dataset.inputs[cell.members[seed][ranks]].reshape(-1, *shape)
+  seen = np.full(truth.shape, np.nan)
+  for i, rank in enumerate(ranks):
+    partner = np.flatnonzero(found.score.photograph == rank)
+    if len(partner):
+      seen[i] = _drawable(found.unmixed.images[partner[0]], found.unmixed.is_scaled)
+  heads = [f"{value:.3f}" for value in found.score.quality[ranks]]
+  return 255 * np.stack([truth, seen]), heads
+
+
+def _drawable(image: np.ndarray, is_scaled: bool) -> np.ndarray:
+  """In [0, 1]: as it is where its scale is known and fits, else between percentiles."""
+  fits = is_scaled and np.mean((image < 0) | (image > 1)) < 0.05
+  low, high = (0.0, 1.0) if fits else np.percentile(image, (0.5, 99.5))
+  return np.clip((image - low) / max(high - low, 1e-12), 0, 1)
+
+
+def map_figure(summary: Mapping, cells: Mapping[str, Mapping[int, Cell]]) -> Figure:
+  """Shares of photographs identified and recovered against their number, by arm and attacker."""
+  figure, axes = new_figure(1, 2, (10.5, 3.9), sharey=True)
+  lines, words, index = [], [], 0
+  for arm, by_number in cells.items():
+    for attack in (UNMIXED, MOMENT):
+      numbers = [n for n in by_number if summary[arm][str(n)].get(attack)]
+      if not numbers:
+        continue
+      for axis, metric in zip(axes[0], ("identified", "recovered"), strict=True):
+        found = [Interval(**summary[arm][str(n)][attack][metric]) for n in numbers]
+        style = filling(index) | {"marker": "o" if attack == UNMIXED else "s", "markersize": 5}
+        line = axis.plot(numbers, [x.mean for x in found], **style)[0]
+        for number, interval in zip(numbers, found, strict=True):
+          bars = interval_bars(interval)
+          if bars is not None:
+            axis.errorbar([number], [interval.mean], bars, color=style["color"], capsize=2)
+      lines.append(line)
+      words.append(arm if attack == UNMIXED else f"{arm}, with the optimiser's state")
+      index += 1
+  units = max(cell.units for by_number in cells.values() for cell in by_number.values())
+  for axis, title in zip(axes[0], ("identified", f"recovered (above {RECOVERED:g})"), strict=True):
+    axis.set_ylim(-0.03, 1.05)
+    axis.set_title(title)
+    axis.set_xlabel("photographs trained on")
+    if units <= 1.3 * axis.get_xlim()[1]:
+      axis.axvline(units, color="black", linestyle=":", linewidth=1)
+      axis.annotate("units", (units, 0.5), rotation=90, ha="right", fontsize=8)
+  axes[0][0].set_ylabel("share of the photographs")
+  legend(figure, lines, words, 3)
+  return figure
+
+
+def cliff_figure(cells: Mapping[str, Mapping[int, Cell]]) -> Figure:
+  """Singular values of the change of each arm's first model, for the largest number."""
+  figure, axes = new_figure(1, 1, (6.5, 3.9))
+  axis = axes[0][0]
+  for index, (arm, by_number) in enumerate(cells.items()):
+    number = max(by_number)
+    _, found = first_found(by_number[number], UNMIXED)
+    if found is None or not found.unmixed.values[0]:
+      continue
+    values = found.unmixed.values / found.unmixed.values[0]
+    axis.semilogy(
+      np.arange(1, len(values) + 1), np.maximum(values, 1e-9), label=arm, **filling(index)
+    )
+    axis.axvline(number, color="black", linestyle=":", linewidth=1)
+  axis.set_xlabel("singular value of the change of the first layer")
+  axis.set_ylabel("over the largest")
+  _legend(axis)
+  return figure
+
+
+def confidence_figure(cells: Sequence[tuple[str, Cell]]) -> Figure:
+  """The attacker's own confidence against the truth, a point a component."""
+  figure, axes = new_figure(1, 1, (5.5, 3.9))
+  axis = axes[0][0]
+  for index, (arm, cell) in enumerate(cells):
+    _, found = first_found(cell, UNMIXED)
+    if found is not None:
+      style = {"s": 12, "alpha": 0.7, "color": filling(index)["color"], "label": arm}
+      axis.scatter(found.unmixed.stability, found.score.correlation, **style)
+  axis.set_xlabel("stability: agreement of restarts")
+  axis.set_ylabel("correlation with the closest picture")
+  axis.set_ylim(None, 1.02)
+  _legend(axis)
+  return figure
+
+
+def _legend(axis: Axes) -> None:
+  """A legend whose words are no formulas, where there is anything to name."""
+  if axis.get_legend_handles_labels()[0]:
+    for text in axis.legend().get_texts():
+      text.set_parse_math(False)

@@ -1,0 +1,153 @@
+"""The page of a run on single photographs: its figures, and the numbers of its template."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxinv.experiments.photographs import figures
+from jaxinv.experiments.photographs.photographs import (
+  MOMENT,
+  OTHERS,
+  SHUFFLED,
+  UNMIXED,
+  UNTRAINED,
+  Result,
+)
+from jaxinv.experiments.photographs.score import RECOVERED
+from jaxinv.experiments.photographs.settings import PhotographsSpec
+from jaxinv.metrics.stats import Interval
+from jaxinv.runs import page
+from jaxinv.runs.figures import save_all
+from jaxinv.runs.text import interval, number
+from jaxinv.types import Dataset
+
+_WORDS = {
+  UNMIXED: "W0 known",
+  MOMENT: "the optimiser's state",
+  UNTRAINED: "control: noise in place of the change",
+  SHUFFLED: "control: pixels in another order",
+  OTHERS: "control: other photographs asked for",
+}
+
+
+class PageData(NamedTuple):
+  """All that the page is of.
+
+  Attributes:
+    dataset: the photographs.
+    spec: what was asked.
+    result: what came of it.
+    summary: as in summary.json.
+    config: what config.json holds.
+    command: the command line that makes this run.
+  """
+
+  dataset: Dataset
+  spec: PhotographsSpec
+  result: Result
+  summary: Mapping
+  config: Mapping
+  command: str
+
+
+def write_page(out_dir: Path, data: PageData) -> Path:
+  """Draws the figures and writes report.html.
+
+  Args:
+    out_dir: the run's folder.
+    data: what the page is of.
+
+  Returns:
+    The page's path.
+  """
+  cells, spec = data.result.cells, data.spec
+  largest = max(spec.numbers)
+  drawn: dict[str, Any] = {
+    "map": figures.map_figure(data.summary, cells),
+    "cliff": figures.cliff_figure(cells),
+    "confidence": figures.confidence_figure([(arm, cells[arm][largest]) for arm in cells]),
+  }
+  for i, (arm, by_number) in enumerate(cells.items()):
+    for count, cell in by_number.items():
+      shown = figures.side_by_side_figure(data.dataset, cell)
+      if shown is not None and (i == 0 or count == largest):
+        drawn[f"photographs-{arm}-{count}"] = shown
+  saved = save_all(drawn, out_dir / "figures")
+  values = {
+    "command": data.command,
+    "config": data.config,
+    "credit": data.dataset.credit,
+    "is_drawn": data.dataset.drawn,
+    "num_pictures": len(data.dataset.labels),
+    "num_seeds": spec.settings.num_seeds,
+    "releases": spec.releases,
+    "hidden": list(spec.settings.hidden),
+    "steps": spec.settings.steps,
+    "recovered": RECOVERED,
+    "lead": _lead(data),
+    "pictures": [
+      (arm, count, saved[name], _seed(cells[arm][count]))
+      for arm, by_number in cells.items()
+      for count in by_number
+      if (name := f"photographs-{arm}-{count}") in saved
+    ],
+    "figures": saved,
+    "rows": _rows(data.summary, controls=False),
+    "controls": _rows(data.summary, controls=True),
+  }
+  return page.write_page(out_dir / "report.html", __package__, values)
+
+
+def _seed(cell) -> int:
+  return figures.first_found(cell, UNMIXED)[0]
+
+
+def _lead(data: PageData) -> dict[str, Any] | None:
+  """The cell of which most photographs are identified; None where none was attacked."""
+  rows = [
+    (table[UNMIXED]["identified"]["mean"] * int(count), arm, int(count), table)
+    for arm, by_number in data.summary.items()
+    for count, table in by_number.items()
+    if table.get(UNMIXED)
+  ]
+  if not rows:
+    return None
+  _, arm, count, table = max(rows, key=lambda row: row[0])
+  found = table[UNMIXED]
+  return {
+    "arm": arm,
+    "count": count,
+    "accuracy": table["model"]["train_accuracy"]["mean"],
+    "counted": found["counted"]["mean"],
+    **{name: found[name]["mean"] for name in ("identified", "recovered", "correlation", "seconds")},
+  }
+
+
+def _rows(summary: Mapping, controls: bool) -> list[tuple[str, ...]]:
+  """A row an arm, number and attacker, or control."""
+  rows = []
+  for arm, by_number in summary.items():
+    for count, table in by_number.items():
+      for attack, words in _WORDS.items():
+        if (attack not in (UNMIXED, MOMENT)) != controls or not table.get(attack):
+          continue
+        found = {name: Interval(**values) for name, values in table[attack].items()}
+        row = (arm, count, words, interval(found["identified"]), interval(found["recovered"]))
+        if controls:
+          chance = table["chance"]
+          row = (*row[:3], f"{row[3]} ({number(chance['identified'])})", row[4])
+          first = f"{interval(found['members_first'])} ({number(chance['members_first'])})"
+          rows.append((*row, first))
+        else:
+          rows.append(
+            (
+              *(arm, count, interval(Interval(**table["model"]["train_accuracy"])), words),
+              number(found["counted"].mean, 0),
+              *row[3:],
+              interval(found["recovered_edges"]),
+              interval(found["correlation"]),
+              number(found["stability"].mean, 2),
+              number(found["seconds"].mean, 1),
+            )
+          )
+  return rows

@@ -1,0 +1,133 @@
+"""What a run on single photographs is asked: how many are trained on, and who attacks."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxinv.errors import InputError
+from jaxinv.experiments import settings as experiments
+from jaxinv.experiments.settings import Settings
+from jaxinv.types import Dataset
+
+# Pictures that components are compared with, at most: more decoys say little more.
+MOST_PICTURES = 4000
+
+
+@dataclass(frozen=True)
+class PhotographsSpec:
+  """A run on single photographs.
+
+  Attributes:
+    settings: what all trainings have in common. Their `holdout` follows from `numbers`, and their
+      batches are no larger than what there is to train on.
+    numbers: photographs trained on; each number is trained and attacked by itself.
+    releases: models of the same photographs that the attacker holds side by side.
+    restarts: of the separation, see `unmixing.unmix`.
+  """
+
+  settings: Settings
+  numbers: tuple[int, ...]
+  releases: int = 1
+  restarts: int = 3
+
+
+class Part(NamedTuple):
+  """The pictures of a data set that one number of photographs is drawn from.
+
+  Attributes:
+    dataset: so many people, all with all of their pictures.
+    index: of its examples in the whole data set.
+    each: photographs of a person that are trained on.
+  """
+
+  dataset: Dataset
+  index: Int[np.ndarray, " n"]
+  each: int
+
+
+def part_of(dataset: Dataset, number: int, seed: int) -> Part:
+  """Chooses the people of a number of photographs, evenly spread: as many people as can be.
+
+  Args:
+    dataset: photographs with their people.
+    number: of photographs to be trained on.
+    seed: by which people are drawn where not all can have the same share.
+
+  Returns:
+    The part.
+
+  Raises:
+    InputError: no number of people has an even share.
+
+  Example:
+    >>> import jaxinv
+    >>> faces = jaxinv.synthetic_faces(num_people=4, images_per_person=3)
+    >>> part = part_of(faces, 6, seed=0)
+    >>> part.dataset.num_classes, part.each
+    (3, 2)
+  """
+  counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+  people, each = next(
+    (
+      (people, number // people)
+      for people in range(dataset.num_classes, 1, -1)
+      # Of each person one photograph or more is left, so that there are decoys.
+      if number % people == 0 and (counts > number // people).sum() >= people
+    ),
+    (0, 0),
+  )
+  if not people:
+    raise InputError(
+      f"--photographs: {number} cannot be spread evenly over 2 to {dataset.num_classes} people "
+      f"that each keep one of {counts.min()} or more as a decoy: give another number"
+    )
+  rng = np.random.default_rng(seed)
+  able = np.flatnonzero(counts > each)
+  chosen = np.sort(rng.permutation(able)[:people]) if people < len(able) else able
+  index = np.flatnonzero(np.isin(dataset.labels, chosen))
+  # The same number of pictures of each, so that what is held out leaves the same share of each.
+  order = index[np.lexsort((index, dataset.labels[index]))]
+  rank = np.arange(len(order)) - np.searchsorted(dataset.labels[order], dataset.labels[order])
+  most = min(int(counts[chosen].min()), max(each + 1, MOST_PICTURES // people))
+  index = np.sort(order[rank < most])
+  names = tuple(dataset.names[k] for k in chosen)
+  labels = np.searchsorted(chosen, dataset.labels[index]).astype(np.int32)
+  kept = dataset._replace(
+    inputs=dataset.inputs[index], labels=labels, num_classes=people, names=names
+  )
+  return Part(kept, index, each)
+
+
+def trained_with(spec: PhotographsSpec, part: Part) -> Settings:
+  """The settings of the experiment on one number of photographs."""
+  size = len(part.dataset.labels) // part.dataset.num_classes
+  number, seeds = part.each * part.dataset.num_classes, spec.settings.num_seeds * spec.releases
+  return replace(
+    spec.settings,
+    num_seeds=seeds,
+    save_seeds=seeds,
+    holdout=size - part.each,
+    # Models that are held side by side were trained on the same photographs.
+    fixed_split=spec.settings.fixed_split or spec.releases > 1,
+    batch_size=min(spec.settings.batch_size, number),
+    attacks=("init_diff",),
+    metrics=("ncc_centred",),
+    keep_moment=True,
+  )
+
+
+def check(spec: PhotographsSpec, dataset: Dataset) -> None:
+  """Raises InputError, with what to do, unless the run can be made on the data set."""
+  if not spec.numbers or min(spec.numbers) < 2:
+    raise InputError("--photographs: give one number or more, each 2 or more")
+  if len(set(spec.numbers)) < len(spec.numbers):
+    raise InputError("--photographs: a number is given twice")
+  if spec.releases < 1 or spec.restarts < 1:
+    raise InputError("--releases and --restarts are 1 or more")
+  if dataset.image_shape is None or min(dataset.image_shape[:2]) < 3:
+    raise InputError("the data's features are no images of 3 pixels or more: give images")
+  for number in spec.numbers:
+    part = part_of(dataset, number, spec.settings.root_seed)
+    experiments.check(trained_with(spec, part), part.dataset)

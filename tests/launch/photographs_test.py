@@ -1,0 +1,58 @@
+"""launch.photographs: files, the printed lines, resuming, what has no meaning here."""
+
+import json
+
+import numpy as np
+import pytest
+from planted_leaves import leaf_dataset
+
+from launch import flags, photographs
+
+TINY = ("--photographs=6,12", "--hidden=48", "--steps=60", "--batch_size=6", "--cpu_devices=1")
+TINY += ("--arm=sgd:learning_rate=0.1", "--restarts=1")
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capsys):
+  """Runs the command on planted pictures; returns its status and what it wrote."""
+  monkeypatch.setattr(flags, "load_dataset", lambda f: leaf_dataset())
+
+  def run_command(*arguments, out_dir=tmp_path / "run"):
+    status = photographs.main([*TINY, f"--out_dir={out_dir}", *arguments])
+    return status, *capsys.readouterr()
+
+  return run_command
+
+
+def test_the_command_writes_its_files_and_says_what_came_out(call, tmp_path):
+  status, said, _ = call()
+  assert status == 0
+  lines = said.splitlines()
+  assert lines[0].startswith("sgd, 6 photographs, unmixed: counts 6, identified 1.000, ")
+  assert lines[1].startswith("sgd, 12 photographs, unmixed: counts 12, identified 1.000, ")
+  assert lines[2] == f"report: {tmp_path}/run/report.html"
+  written = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*.*")}
+  assert {"summary.json", "components.csv", "recovered/sgd.npz", "weights/sgd.npz"} <= written
+  assert {"figures/map.png", "figures/photographs-sgd-12.png", "report.html"} <= written
+  assert json.loads((tmp_path / "run" / "config.json").read_text())["complete"]
+  # One number by itself gives the same numbers.
+  call("--photographs=6", out_dir=tmp_path / "again")
+  one, two = (np.load(tmp_path / name / "recovered" / "sgd.npz") for name in ("run", "again"))
+  assert set(two) == {"6/unmixed", "6/members"} and all((one[k] == two[k]).all() for k in two)
+
+
+@pytest.mark.parametrize(
+  ("argument", "words"),
+  [
+    ("--holdout=2", "no meaning"),
+    ("--photographs=24", "decoy"),
+    ("--photographs=x", "--photographs"),
+    ("--photographs=6,6", "twice"),
+    ("--releases=0", "releases"),
+    ("--arm=a:learning_rate=-1", "learning_rate"),
+    ("--engine=gram", "gram"),
+  ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(call, argument, words):
+  status, _, error = call(argument)
+  assert status == 1 and words in error and error.count("\n") == 1
