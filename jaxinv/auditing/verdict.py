@@ -62,8 +62,8 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
   if num := audit.unmixed_matches:
     matches = "matches" if num == 1 else "match"
     sentences = [
-      f"{head}: {count(num, 'image')} that clearly {matches} a reference photograph can be read out "
-      f"of what training changed since {audit.unmixed.since}."
+      f"{head}: {count(num, 'image')} that clearly {matches} a reference photograph can be read "
+      f"out of what training changed since {audit.unmixed.since}."
     ]
   if any(tally.flagged for tally in matched):
     text = f"{_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance."

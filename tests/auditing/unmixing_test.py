@@ -2,26 +2,13 @@
 
 import numpy as np
 import pytest
+from planted_leaves import leaf_pictures
 
 from jaxinv.auditing import unmixing
 from jaxinv.auditing.audit import audit
 from jaxinv.types import References
 
 SHAPE, NUM, UNITS = (32, 32), 12, 48
-
-
-def leaves(num, seed=0, shape=(*SHAPE, 1)):
-  """Rectangles of random greys that hide each other, as things in photographs do; in [0, 1]."""
-  rng = np.random.default_rng(seed)
-  height, width, channels = shape
-  images = np.empty((num, *shape))
-  for image in images:
-    image[:] = rng.uniform(size=channels)
-    for _ in range(40):
-      top, left = rng.integers(-4, height), rng.integers(-4, width)
-      tall, wide = rng.integers(3, 14, 2)
-      image[max(top, 0) : top + tall, max(left, 0) : left + wide] = rng.uniform(size=channels)
-  return images
 
 
 def model(images=None, seed=1, bias=True, decay=1.0, layout="hwc", torch=False):
@@ -52,7 +39,7 @@ def references(images, each=2, seed=5):
   """People with a photograph trained on and others that are not; three more people of none."""
   shape = images.shape[1:]
   num = len(images) + 3
-  photographs = leaves(num * each, seed, shape)
+  photographs = leaf_pictures(num * each, shape, seed)
   photographs[: len(images) * each : each] = images
   names = tuple(f"p{i}" for i in range(num))
   files = tuple(f"p{i // each}/{i % each}.png" for i in range(num * each))
@@ -65,7 +52,7 @@ def closest(found, images):
 
 
 def test_planted_photographs_are_counted_separated_and_recognised():
-  images = leaves(NUM)
+  images = leaf_pictures(NUM, (*SHAPE, 1))
   now, start = model(images)
   found = audit(now, SHAPE, init_params=start, references=references(images))
   unmixed = found.unmixed
@@ -82,14 +69,16 @@ def test_planted_photographs_are_counted_separated_and_recognised():
 
 
 def test_photographs_of_others_do_not_match():
-  now, start = model(leaves(NUM))
-  found = audit(now, SHAPE, init_params=start, references=references(leaves(NUM, 77)))
+  now, start = model(leaf_pictures(NUM, (*SHAPE, 1)))
+  found = audit(
+    now, SHAPE, init_params=start, references=references(leaf_pictures(NUM, (*SHAPE, 1), 77))
+  )
   assert found.unmixed.count.number == NUM and not found.unmixed.matched.any()
   assert found.unmixed_matches == 0
 
 
 def test_without_references_nothing_is_matched():
-  now, start = model(leaves(NUM), bias=False)
+  now, start = model(leaf_pictures(NUM, (*SHAPE, 1)), bias=False)
   found = audit(now, SHAPE, previous_params=start)
   assert found.unmixed.count.number == NUM and found.unmixed.earlier == "previous_params"
   assert found.unmixed.matched is None and found.match is None and not found.unmixed.is_scaled
@@ -98,7 +87,7 @@ def test_without_references_nothing_is_matched():
 
 @pytest.mark.parametrize(("layout", "torch"), [("hwc", True), ("chw", True), ("chw", False)])
 def test_colour_and_other_tools_layouts(layout, torch):
-  images = leaves(6, shape=(*SHAPE, 3))
+  images = leaf_pictures(6, (*SHAPE, 3))
   now, start = model(images, layout=layout, torch=torch)
   found = audit(now, (*SHAPE, 3), init_params=start).unmixed
   assert found.layout == layout and found.images.shape == (6, *SHAPE, 3)
@@ -106,7 +95,7 @@ def test_colour_and_other_tools_layouts(layout, torch):
 
 
 def test_what_weight_decay_took_of_the_initial_weights_is_found():
-  images = leaves(NUM)
+  images = leaf_pictures(NUM, (*SHAPE, 1))
   now, start = model(images, decay=0.8)
   found = audit(now, SHAPE, init_params=start).unmixed
   assert found.count.number == NUM and (closest(found, images) > 0.9).all()
@@ -121,13 +110,13 @@ def test_chance_gives_no_number_and_that_is_not_called_safe():
 
 
 def test_an_earlier_release_is_tried_where_the_initial_weights_tell_nothing():
-  now, before = model(leaves(NUM))
+  now, before = model(leaf_pictures(NUM, (*SHAPE, 1)))
   found = audit(now, SHAPE, init_params=model(None, seed=9)[1], previous_params=before).unmixed
   assert found.earlier == "previous_params" and found.count.number == NUM
 
 
 def test_nothing_is_unmixed_where_nothing_earlier_is_held():
-  now, start = model(leaves(NUM))
+  now, start = model(leaf_pictures(NUM, (*SHAPE, 1)))
   bare = audit(now, SHAPE)
   assert bare.unmixed is None and not any("images it is made of" in note for note in bare.notes)
   # Nor where certain attacks were asked for, or nothing changed.
@@ -136,7 +125,7 @@ def test_nothing_is_unmixed_where_nothing_earlier_is_held():
 
 
 def test_models_with_convolutions_are_left_alone():
-  now, start = model(leaves(NUM))
+  now, start = model(leaf_pictures(NUM, (*SHAPE, 1)))
   kernel = np.random.default_rng(3).standard_normal((3, 3, 1, 8)).astype(np.float32)
   found = audit(now | {"conv": kernel}, SHAPE, init_params=start | {"conv": kernel})
   assert found.unmixed is None and not any("unmixed" in note for note in found.notes)
@@ -152,7 +141,7 @@ def test_models_with_convolutions_are_left_alone():
 )
 def test_what_would_take_too_long_is_said(limit, value, words, monkeypatch):
   monkeypatch.setattr(unmixing, limit, value)
-  now, start = model(leaves(NUM))
+  now, start = model(leaf_pictures(NUM, (*SHAPE, 1)))
   found = audit(now, SHAPE, init_params=start)
   assert any(words in note for note in found.notes)
   if limit == "_MOST_IMAGES":
@@ -162,14 +151,14 @@ def test_what_would_take_too_long_is_said(limit, value, words, monkeypatch):
 
 
 def test_images_too_small_for_detail_are_counted_and_the_reason_is_said():
-  now, start = model(leaves(NUM, shape=(2, 64, 1)))
+  now, start = model(leaf_pictures(NUM, (2, 64, 1)))
   found = audit(now, (2, 64), init_params=start)
   assert found.unmixed.count.number == NUM and not len(found.unmixed.images)
   assert any("have no detail" in note for note in found.notes)
 
 
 def test_of_fewer_references_than_images_some_have_none():
-  images = leaves(NUM)
+  images = leaf_pictures(NUM, (*SHAPE, 1))
   now, start = model(images)
   few = references(images[:5], each=1)
   found = audit(now, SHAPE, init_params=start, references=few._replace(images=few.images)).unmixed
