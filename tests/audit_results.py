@@ -83,7 +83,9 @@ def unmix(num=4, matched=None, certain=True, shape=SHAPE, scaled=True) -> Unmixi
     return found
   nearest = np.where(place < num - 1, place, -1)
   ncc = np.where(place < matched, 0.97, np.where(nearest < 0, np.nan, 0.5))
-  return found._replace(nearest=nearest, nearest_ncc=ncc, matched=place < matched)
+  return found._replace(
+    nearest=nearest, nearest_ncc=ncc, nearest_detail_ncc=0.5 * ncc, matched=place < matched
+  )
 
 
 def audit_of(

@@ -199,8 +199,9 @@ def unmixed_figure(found: Unmixing, known: References | None) -> Figure:
   if known is None or found.nearest is None:
     return mosaic_figure([upper])
   lower = []
-  for chosen, ncc in zip(found.nearest[:MOST_SHOWN], found.nearest_ncc[:MOST_SHOWN], strict=True):
-    words = f"{_file_words(known.files[chosen])}\n{ncc:+.2f}"
+  for i, chosen in enumerate(found.nearest[:MOST_SHOWN]):
+    ncc, detail = found.nearest_ncc[i], found.nearest_detail_ncc[i]
+    words = f"{_file_words(known.files[chosen])}\n{ncc:+.2f}, detail {detail:+.2f}"
     tile = Tile(_grey_or_colour(known.images[chosen]), words)
     lower.append(tile if chosen >= 0 else Tile(np.ones(shown.shape[1:3])))
   return mosaic_figure([upper, lower])

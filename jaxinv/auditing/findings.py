@@ -99,7 +99,8 @@ class Unmixing(NamedTuple):
     nearest: with references, the photograph that each was given, no photograph twice; -1 where
       there are too few.
     nearest_ncc: their correlations over pixels.
-    matched: whether an image is clearly of that person: see `unmixing`.
+    nearest_detail_ncc: the same over the pixels' second differences, see `separation.detail`.
+    matched: whether an image clearly is that photograph, or is of that person: see `unmixing`.
 
   Example:
     >>> import jaxinv
@@ -120,6 +121,7 @@ class Unmixing(NamedTuple):
   is_scaled: bool = False
   nearest: Int[np.ndarray, " n"] | None = None
   nearest_ncc: Float[np.ndarray, " n"] | None = None
+  nearest_detail_ncc: Float[np.ndarray, " n"] | None = None
   matched: Bool[np.ndarray, " n"] | None = None
 
   def __repr__(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxinv.auditing import figures
 from jaxinv.auditing.findings import Audit, Finding, Tensor, rank
 from jaxinv.auditing.to_json import unit_json
+from jaxinv.auditing.unmixing import ALIKE, ALIKE_DETAIL
 from jaxinv.auditing.verdict import (
   coverage,
   flagged,
@@ -102,6 +103,8 @@ def _unmixed(audit: Audit, folder: Path) -> dict[str, Any]:
     "unmixed_drawn": min(len(found.images), figures.MOST_SHOWN),
     "unmixed_num": len(found.images),
     "unmixed_scaled": found.is_scaled,
+    "alike": ALIKE,
+    "alike_detail": ALIKE_DETAIL,
   }
 
 

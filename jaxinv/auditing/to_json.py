@@ -39,7 +39,8 @@ def to_json(audit: Audit, command: str, config: Mapping) -> dict[str, Any]:
       where the singular values do not tell, which is no sign of safety), `cliff` (how far they fall
       behind these), `certain`, `stability` (the mean) and `matched` (how many clearly match a
       reference; null without), and of the `images`, where they were separated: `index`,
-      `stability`, and `nearest` (a reference's file), `ncc` and `matched`, or null.
+      `stability`, and `nearest` (a reference's file), `ncc`, `detail_ncc` (over second differences)
+      and `matched`, or null.
 
   Args:
     audit: what was found.
@@ -87,10 +88,11 @@ def _unmixed_json(found: Unmixing, known: References | None) -> dict[str, Any]:
     "images": [{"index": i, "stability": value} for i, value in enumerate(found.stability)],
   }
   for i, image in enumerate(told["images"]):
-    image |= dict.fromkeys(("nearest", "ncc", "matched"))
+    image |= dict.fromkeys(("nearest", "ncc", "detail_ncc", "matched"))
     if compared and found.nearest[i] >= 0:
       nearest = known.files[found.nearest[i]]
-      image |= {"nearest": nearest, "ncc": found.nearest_ncc[i], "matched": found.matched[i]}
+      image |= {"nearest": nearest, "ncc": found.nearest_ncc[i]}
+      image |= {"detail_ncc": found.nearest_detail_ncc[i], "matched": found.matched[i]}
   return told
 
 

@@ -117,5 +117,8 @@ def test_images_that_were_unmixed_stand_above_their_photographs():
   assert words(bare) == ["image 0, 0.98", "image 1, 0.92", "image 2, 0.86"]
   both = figures.unmixed_figure(unmix(3, 1), people())
   # The last has no photograph of its own.
-  assert words(both)[3:] == ["p0/0.pgm\n+0.97", "p0/1.pgm\n+0.50", ""]
+  assert words(both)[3:] == [
+    *("p0/0.pgm\n+0.97, detail +0.48", "p0/1.pgm\n+0.50, detail +0.25"),
+    "",
+  ]
   assert len(both.axes[0].patches) == 1 and len(both.axes[0].images) == 6

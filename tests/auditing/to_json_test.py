@@ -81,6 +81,7 @@ def test_the_json_holds_what_was_unmixed():
     "stability": 0.94,
     "nearest": "p0/1.pgm",
     "ncc": 0.97,
+    "detail_ncc": 0.485,
     "matched": True,
   }
   assert images[3] | {"stability": 0} == dict.fromkeys(images[3]) | {"index": 3, "stability": 0}

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from planted_leaves import leaf_pictures
+from scipy import ndimage
 
+from jaxinv.attacks.unmixing import Count
 from jaxinv.auditing import unmixing
 from jaxinv.auditing.audit import audit
+from jaxinv.auditing.findings import Unmixing
 from jaxinv.types import References
 
 SHAPE, NUM, UNITS = (32, 32), 12, 48
@@ -164,3 +167,27 @@ def test_of_fewer_references_than_images_some_have_none():
   found = audit(now, SHAPE, init_params=start, references=few._replace(images=few.images)).unmixed
   assert (found.nearest >= 0).sum() == 8 and found.matched.sum() == 5
   assert not found.matched[found.nearest < 0].any()
+
+
+def test_the_detail_tells_a_photograph_that_something_smooth_lies_over():
+  """As Adam leaves them: the pixels are off, the edges are not."""
+  images = leaf_pictures(NUM, (*SHAPE, 1))
+  known = references(images)
+  smooth = 2 * np.add.outer(np.linspace(-1, 1, 32), np.linspace(0, 1, 32))[None, ..., None]
+  found = Unmixing("w", "init_params", "hwc", Count(NUM, 2.0, False), images + smooth, np.ones(NUM))
+  compared = unmixing._compared(found, known)
+  assert compared.nearest.tolist() == list(range(0, 2 * NUM, 2)) and compared.matched.all()
+  assert np.median(compared.nearest_ncc) < 0.7 and compared.nearest_detail_ncc.min() > 0.99
+  # And the pixels where the references have lost their detail.
+  blurred = known._replace(images=ndimage.gaussian_filter(known.images, (0, 0.8, 0.8, 0)))
+  compared = unmixing._compared(found._replace(images=images), blurred)
+  assert compared.nearest.tolist() == list(range(0, 2 * NUM, 2)) and compared.matched.all()
+
+
+def test_of_few_people_nobody_stands_out():
+  images = leaf_pictures(NUM, (*SHAPE, 1))
+  known = references(images)
+  few = known._replace(person=known.person // 8, people=known.people[:4])
+  found = Unmixing("w", "init_params", "hwc", Count(NUM, 2.0, False), images, np.ones(NUM))
+  assert unmixing._compared(found, known).matched.all()
+  assert not unmixing._compared(found, few).matched.any()
