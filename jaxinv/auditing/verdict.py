@@ -97,11 +97,13 @@ def unmixed_words(audit: Audit) -> list[str]:
   found = audit.unmixed
   if found is None or not found.count.number:
     return []
-  about = "" if found.count.certain else "about "
+  about, cliff = "about ", significant(found.count.cliff, 2)
+  fall = f"there its singular values fall {cliff} times as steeply as anywhere near"
+  if found.count.certain:
+    about, fall = "", f"its singular values fall by a factor of {cliff} behind them"
   first = (
     f"The change of {found.source} since {found.since} is made of {about}"
-    f"{count(found.count.number, 'image')} (its singular values fall by a factor of "
-    f"{significant(found.count.cliff, 2)} behind them)."
+    f"{count(found.count.number, 'image')} ({fall})."
   )
   if not len(found.images):
     return [first]
