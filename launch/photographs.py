@@ -39,7 +39,7 @@ shared.define_data(FLAGS)
 shared.define_training(
   FLAGS,
   num_seeds=1,
-  steps=1000,
+  steps=2000,
   batch_size=32,
   holdout=0,
   save_seeds=1,
