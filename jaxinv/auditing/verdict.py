@@ -13,9 +13,6 @@ from jaxinv.runs.text import count, listed, number, significant
 # How the images that the verdict is on are called.
 WORDS = {"class": "class image", "unit": "unit"}
 
-# An image that was unmixed is called stable from here on.
-STABLE = 0.9
-
 _MOST_LINES, _MOST_NOTES = 20, 6  # Findings and notes told of on the console.
 
 
@@ -107,10 +104,9 @@ def unmixed_words(audit: Audit) -> list[str]:
   )
   if not len(found.images):
     return [first]
-  sure = int((found.stability > STABLE).sum())
   second = (
-    f"After separation {sure} of them {'is' if sure == 1 else 'are'} stable (independent restarts "
-    f"agree by more than {STABLE}; the mean is {number(found.stability.mean(), 2)})"
+    "They were separated, with a mean stability of "
+    f"{number(found.stability.mean(), 2)} (how well independent restarts agree; 1: fully)"
   )
   if found.matched is not None:
     matches = "matches" if audit.unmixed_matches == 1 else "match"
