@@ -10,6 +10,9 @@ model's code is run, and nothing is ever unpickled. Every tensor with an axis th
 is read as images, by the attacks that what is given allows; each image is tested for structure that
 noise has not, and with --reference compared with photographs.
 
+With --init_weights or --previous_weights, what training changed in the first layer is unmixed: of
+how many images it is made, and which they are.
+
 Writes report.html, audit.json and recovered.npz into --out_dir.
 
 Exit status: 0 the audit is complete; 1 something given cannot be used, said in one line; 3 the
@@ -78,7 +81,8 @@ _what.names(
   "attack",
   [],
   f"Attacks to carry out, of {', '.join(attack.name for attack in ALL)}, or "
-  "your own as package.module:name; all that can be but mi_face if empty.",
+  "your own as package.module:name; if empty all that can be but mi_face, and with earlier weights "
+  "the change of the first layer is unmixed into single photographs.",
 )
 _data.string(
   "reference",
@@ -154,6 +158,9 @@ def _write(out_dir: Path, found: Audit, config: Mapping, command: str) -> Path:
   for finding in found.findings:
     name = f"{finding.source}/{finding.what}/{finding.attack.name}"
     arrays |= {name: finding.images, f"{name}/kept": finding.kept}
+  if (unmixed := found.unmixed) is not None and len(unmixed.images):
+    name = f"{unmixed.source}/photograph/unmixed"
+    arrays |= {name: unmixed.images, f"{name}/stability": unmixed.stability}
   files.write_npz(out_dir / "recovered.npz", arrays)
   page = write_page(out_dir, PageData(found, config, command))
   # Last: where it is, all is there.

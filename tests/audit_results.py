@@ -4,7 +4,8 @@ import numpy as np
 from scipy import ndimage
 
 from jaxinv.attacks.attack import resolve
-from jaxinv.auditing.findings import Audit, Finding, Tensor
+from jaxinv.attacks.unmixing import Count
+from jaxinv.auditing.findings import Audit, Finding, Tensor, Unmixing
 from jaxinv.metrics.matching import Match
 from jaxinv.types import References
 
@@ -67,6 +68,30 @@ def people(grouped=True, shape=SHAPE) -> References:
   return References(images, person, who, names, grouped, ("2 files were passed over.",))
 
 
-def audit_of(*findings, known=None, shape=SHAPE, tensors=UNSEEN, alpha=0.05, measures=None):
+def unmix(num=4, matched=None, certain=True, shape=SHAPE, scaled=True) -> Unmixing:
+  """Images that were unmixed, of falling stability; the first match the first references.
+
+  With references the last has none of its own.
+  """
+  place = np.arange(num)
+  images = np.random.default_rng(num).uniform(size=(num, *shape)).astype(np.float32)
+  count = Count(num, 200.0 if certain else 2.0, certain)
+  found = Unmixing(
+    "w", "init_params", "hwc", count, images, np.linspace(0.98, 0.86, num), is_scaled=scaled
+  )
+  if matched is None:
+    return found
+  nearest = np.where(place < num - 1, place, -1)
+  ncc = np.where(place < matched, 0.97, np.where(nearest < 0, np.nan, 0.5))
+  return found._replace(
+    nearest=nearest, nearest_ncc=ncc, nearest_detail_ncc=0.5 * ncc, matched=place < matched
+  )
+
+
+def audit_of(
+  *findings, known=None, shape=SHAPE, tensors=UNSEEN, alpha=0.05, measures=None, unmixed=None
+):
   used = [Tensor(f.source, (108, 6), "float32", "images", "108 = 12 x 9") for f in findings]
-  return Audit((*used, *tensors), findings, shape, alpha, known, measures or {}, ("A note.",))
+  return Audit(
+    (*used, *tensors), findings, shape, alpha, known, measures or {}, ("A note.",), unmixed
+  )

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxinv.attacks.attack import Attack
 from jaxinv.auditing import extraction
-from jaxinv.auditing.findings import Audit, Finding, Tensor
+from jaxinv.auditing.findings import Audit, Finding, Tensor, Unmixing
 from jaxinv.auditing.given import (
   AttackerTensors,
   as_references,
@@ -25,6 +25,7 @@ from jaxinv.auditing.given import (
 )
 from jaxinv.auditing.plan import Task, none_possible, plan
 from jaxinv.auditing.sources import ImageShape, find_sources
+from jaxinv.auditing.unmixing import unmix_change
 from jaxinv.errors import InputError
 from jaxinv.metrics import images as metrics
 from jaxinv.metrics.matching import FEWEST_PEOPLE, Match, person_means, prepare, resemble
@@ -65,7 +66,8 @@ def audit(
     reference_labels: of an array the class of each image, from 0.
     layout: how images were flattened, see `sources.LAYOUTS`; `auto` takes the most image-like one,
       and multiplies the p-values by the number of choices.
-    attacks: names and values; if empty, those of `plan.DEFAULT` that can be carried out.
+    attacks: names and values; if empty, those of `plan.DEFAULT` that can be carried out, and with
+      earlier weights the unmixing of what changed.
     alpha: the share of false alarms that the tests allow, corrected for the number of images.
     seed: of the permutations that noise is told by.
     advanced: told of the progress: what, images done, images in all.
@@ -94,8 +96,11 @@ def audit(
   notes += failures
   if not found:
     raise none_possible([task.attack for task in tasks], failures)
-  notes += [*_doubts(found), *_layout_notes(found, shape, layout)]
-  return _put_together(listed, found, shape, alpha, references, notes)
+  total = sum(task.source.num for task in tasks)
+  advanced("unmixing", total, total)
+  unmixed, said = (None, []) if attacks else unmix_change(sources, held, references)
+  notes += [*_doubts(found), *_layout_notes(found, shape, layout), *said]
+  return _put_together(listed, found, shape, alpha, references, notes, unmixed)
 
 
 def _put_together(
@@ -105,6 +110,7 @@ def _put_together(
   alpha: float,
   references: References | None,
   notes: Sequence[str],
+  unmixed: Unmixing | None,
 ) -> Audit:
   """The audit of what was found, its p-values corrected for the number of images."""
   measures, order = _measures(found, references)
@@ -116,6 +122,7 @@ def _put_together(
     references=references,
     measures=measures,
     notes=(*notes, *order, *(references.notes if references else ())),
+    unmixed=unmixed,
   )
 
 

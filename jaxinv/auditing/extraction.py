@@ -62,6 +62,22 @@ def choose_layout(held: AttackerTensors, source: Source) -> str:
   return source.layouts[int(np.argmax(smooth))]
 
 
+def choose_change_layout(
+  now: Mapping[str, Stored], before: Mapping[str, Stored], source: Source
+) -> str:
+  """The layout in which what changed between two states of a tensor is smoothest."""
+  if len(source.layouts) == 1:
+    return source.layouts[0]
+  later, earlier = (now[source.tensor], before[source.tensor])
+  change = later._replace(load=lambda: np.float32(later.load()) - np.float32(earlier.load()))
+  return choose_layout(AttackerTensors({source.tensor: change}), source)
+
+
+def first_layer(tensors: Mapping[str, Stored], source: Source, layout: str) -> Params:
+  """A dense source's first layer as a linear model, its inputs in the order of an image."""
+  return _one_layer(source, layout, slice(None), _load_units(tensors, source))
+
+
 def _finite(values: np.ndarray, name: str) -> Float[np.ndarray, "..."]:
   """As float32; raises InputError unless all are finite."""
   with np.errstate(over="ignore", under="ignore"):

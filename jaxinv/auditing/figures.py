@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from jaxinv.auditing.findings import Audit, Finding, clearness, rank
+from jaxinv.auditing.findings import Audit, Finding, Unmixing, clearness, rank
 from jaxinv.metrics.images import normalize
 from jaxinv.runs.figures import colour, legend, new_figure, short
 from jaxinv.runs.text import count, number
+from jaxinv.types import References
 
 # At most so many recovered images in the first figure; of one or two a column with references.
 MOST_SHOWN, MOST_PAIRS = 24, 16
@@ -26,6 +27,7 @@ MOST_TILES = 100
 _STRUCTURED, _MATCHED = colour(0), colour(1)
 _WIDTH = 10.0  # Of a figure, in inches.
 _LINE = 0.14  # Of text between images, in inches.
+_OUTSIDE = 0.1  # Of [0, 1], a pixel that is an input may be by error.
 _MOST_LETTERS = 16  # Of a line above a photograph.
 
 
@@ -166,14 +168,56 @@ def _photograph_tile(audit: Audit, pick: Pick) -> Tile:
     words = f"{name}\nas a negative\n{likeness:+.2f}"
   elif pick.matched and known.person[chosen] != person:
     words += f", but\n{name} {likeness:+.2f}"
-  image = np.clip(known.images[chosen] / 255, 0, 1)
-  return Tile(image if image.shape[-1] == 3 else image.mean(-1), words)
+  return Tile(_grey_or_colour(known.images[chosen]), words)
 
 
 def _file_words(name: str) -> str:
   """A photograph's name; where it is too long, its folder (the person) has a line of its own."""
   lines = [name] if len(name) <= _MOST_LETTERS else name.rsplit("/", 1)
   return "\n".join(short(line, _MOST_LETTERS) for line in lines)
+
+
+def unmixed_figure(found: Unmixing, known: References | None) -> Figure:
+  """The images that were unmixed, the most stable first; with references their photographs below.
+
+  Args:
+    found: at least one image.
+    known: the references.
+
+  Returns:
+    The figure.
+  """
+  shown = found.images[:MOST_SHOWN]
+  looks = as_inputs(shown) if found.is_scaled else displayable(shown)
+  frames = [None] * len(shown)
+  if found.matched is not None:
+    frames = [_MATCHED if it else None for it in found.matched[:MOST_SHOWN]]
+  upper = [
+    Tile(look, f"image {i}, {number(found.stability[i], 2)}", frame)
+    for i, (look, frame) in enumerate(zip(looks, frames, strict=True))
+  ]
+  if known is None or found.nearest is None:
+    return mosaic_figure([upper])
+  lower = []
+  for i, chosen in enumerate(found.nearest[:MOST_SHOWN]):
+    ncc, detail = found.nearest_ncc[i], found.nearest_detail_ncc[i]
+    words = f"{_file_words(known.files[chosen])}\n{ncc:+.2f}, detail {detail:+.2f}"
+    tile = Tile(_grey_or_colour(known.images[chosen]), words)
+    lower.append(tile if chosen >= 0 else Tile(np.ones(shown.shape[1:3])))
+  return mosaic_figure([upper, lower])
+
+
+def as_inputs(images: Float[np.ndarray, "s h w c"]) -> Float[np.ndarray, "s h w *c"]:
+  """Images in the inputs' unit as they are; as `displayable` those that do not lie in [0, 1]."""
+  looks = np.clip(images, 0, 1)
+  looks = looks if looks.shape[-1] == 3 else looks.mean(-1)
+  inside = ((images > -_OUTSIDE) & (images < 1 + _OUTSIDE)).mean((1, 2, 3)) > 0.9
+  return np.where(inside.reshape(-1, *[1] * (looks.ndim - 1)), looks, displayable(images))
+
+
+def _grey_or_colour(photograph: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w *c"]:
+  image = np.clip(photograph / 255, 0, 1)
+  return image if image.shape[-1] == 3 else image.mean(-1)
 
 
 def all_figure(finding: Finding) -> Figure:

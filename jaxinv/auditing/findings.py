@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv.attacks.attack import Attack
+from jaxinv.attacks.unmixing import Count
 from jaxinv.metrics.matching import Match
 from jaxinv.types import References
 
@@ -84,6 +85,62 @@ class Finding(NamedTuple):
     return f"Finding({self.source!r}, {self.attack.name!r}, {self.what!r}, {flags})"
 
 
+class Unmixing(NamedTuple):
+  """What the change of the first layer is made of: single images, see `attacks.unmixing`.
+
+  Attributes:
+    source: the tensor's name.
+    earlier: what was taken off, a field of `Release`: `init_params` or `previous_params`.
+    layout: how the pixels lie in the tensor.
+    count: how many images the change is made of, as its singular values tell; 0 where they do not.
+    images: those images, by falling stability; none where they were counted only.
+    stability: up to 1, how well independent restarts agree on each: the attacker's own confidence.
+    is_scaled: whether the images are in the unit of the model's inputs; else each has mean 1.
+    nearest: with references, the photograph that each was given, no photograph twice; -1 where
+      there are too few.
+    nearest_ncc: their correlations over pixels.
+    nearest_detail_ncc: the same over the pixels' second differences, see `separation.detail`.
+    matched: whether an image clearly is that photograph, or is of that person: see `unmixing`.
+
+  Example:
+    >>> import jaxinv
+    >>> rng = np.random.default_rng(0)
+    >>> photographs = rng.laplace(size=(3, 24, 24)).cumsum(1).cumsum(2).reshape(3, -1)
+    >>> start = {"kernel": np.zeros((576, 16))}
+    >>> trained = {"kernel": photographs.T @ rng.normal(size=(3, 16))}
+    >>> jaxinv.audit(trained, (24, 24), init_params=start).unmixed
+    Unmixing('kernel', photographs=3, separated=3)
+  """
+
+  source: str
+  earlier: str
+  layout: str
+  count: Count
+  images: Float[np.ndarray, "n h w c"]
+  stability: Float[np.ndarray, " n"]
+  is_scaled: bool = False
+  nearest: Int[np.ndarray, " n"] | None = None
+  nearest_ncc: Float[np.ndarray, " n"] | None = None
+  nearest_detail_ncc: Float[np.ndarray, " n"] | None = None
+  matched: Bool[np.ndarray, " n"] | None = None
+
+  def __repr__(self) -> str:
+    told = f"photographs={self.count.number or None}, separated={len(self.images)}"
+    if self.matched is not None:
+      told += f", matched={int(self.matched.sum())}"
+    return f"Unmixing({self.source!r}, {told})"
+
+  @property
+  def since(self) -> str:
+    """What was taken off, in words."""
+    return {"init_params": "the initial weights"}.get(self.earlier, "the earlier release")
+
+  @property
+  def knowledge(self) -> str:
+    """What the attacker must hold, as `Attack.knowledge` has it."""
+    return Attack("unmixed", lambda *_: None, frozenset({"params", self.earlier})).knowledge
+
+
 class Audit(NamedTuple):
   """All that was found in a model's weights.
 
@@ -97,6 +154,7 @@ class Audit(NamedTuple):
       `identification_p`: the chance that so many classes are closest to their own person, if each
       were as close to anybody. Empty where there are not as many people as classes.
     notes: what was not looked at and why, and what a reader must know.
+    unmixed: what the change of the first layer is made of, where an earlier state was given.
 
   Example:
     >>> import jaxinv
@@ -113,6 +171,7 @@ class Audit(NamedTuple):
   references: References | None = None
   measures: dict[str, dict[str, float]] = {}  # noqa: RUF012 (of a NamedTuple; never changed)
   notes: tuple[str, ...] = ()
+  unmixed: Unmixing | None = None
 
   def __repr__(self) -> str:
     from jaxinv.auditing.verdict import summary_lines  # It is made of what is here.
@@ -128,12 +187,18 @@ class Audit(NamedTuple):
   def match(self) -> bool | None:
     """Whether any of them resembles somebody beyond chance, or all together do.
 
-    None without references.
+    Or whether an image that was unmixed clearly is a reference photograph. None without references.
     """
     if self.references is None:
       return None
     one = any(f.matched.any() for f in self.findings if f.matched is not None)
-    return one or self.identifying is not None
+    return one or self.identifying is not None or self.unmixed_matches > 0
+
+  @property
+  def unmixed_matches(self) -> int:
+    """How many images that were unmixed clearly are reference photographs."""
+    known = self.unmixed is not None and self.unmixed.matched is not None
+    return int(self.unmixed.matched.sum()) if known else 0
 
   @property
   def identifying(self) -> str | None:

@@ -10,11 +10,13 @@ import numpy as np
 from jaxinv.auditing import figures
 from jaxinv.auditing.findings import Audit, Finding, Tensor, rank
 from jaxinv.auditing.to_json import unit_json
+from jaxinv.auditing.unmixing import ALIKE, ALIKE_DETAIL
 from jaxinv.auditing.verdict import (
   coverage,
   flagged,
   meaning_of_alpha,
   telling,
+  unmixed_words,
   values_of,
   verdict,
 )
@@ -68,6 +70,7 @@ def write_page(out_dir: Path, data: PageData) -> Path:
     "config": data.config,
     "command": data.command,
     **_clearest(audit, folder),
+    **_unmixed(audit, folder),
     **_findings(audit, folder),
     "measures": _measures(audit),
     **_unseen(audit),
@@ -86,6 +89,23 @@ def _clearest(audit: Audit, folder: Path) -> dict[str, Any]:
   picks = picks if picks[0].flagged else picks[:_FEW]
   path = save(figures.clearest_figure(audit, picks), folder / "clearest.png")
   return {"clearest": path, "flagged": picks[0].flagged}
+
+
+def _unmixed(audit: Audit, folder: Path) -> dict[str, Any]:
+  """What the change of the first layer is made of, and the figure of it."""
+  found, known = audit.unmixed, audit.references
+  if found is None or not len(found.images):
+    return {"unmixed": None, "unmixed_words": unmixed_words(audit)}
+  drawn = figures.unmixed_figure(found, known)
+  return {
+    "unmixed": save(drawn, folder / "unmixed.png"),
+    "unmixed_words": unmixed_words(audit),
+    "unmixed_drawn": min(len(found.images), figures.MOST_SHOWN),
+    "unmixed_num": len(found.images),
+    "unmixed_scaled": found.is_scaled,
+    "alike": ALIKE,
+    "alike_detail": ALIKE_DETAIL,
+  }
 
 
 def _findings(audit: Audit, folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxinv.auditing.findings import Audit, Finding, rank
+from jaxinv.auditing.findings import Audit, Finding, Unmixing, rank
 from jaxinv.auditing.verdict import flagged, verdict
 from jaxinv.types import References
 
@@ -34,6 +34,13 @@ def to_json(audit: Audit, command: str, config: Mapping) -> dict[str, Any]:
     units, in rising order: `index`, `morans_i`, `p`, `q`, `structured`; and with references, else
       null: `person` (that stands out most), `person_ncc`, `match_p`, `match_q`, `matched`, and
       `nearest`: the nearest reference images [{`file`, `ncc`}], else [].
+    unmixed: null without earlier weights, where certain attacks were asked for, and for models that
+      it is not for; else `tensor`, `knowledge`, `photographs` (how many its change is made of; null
+      where the singular values do not tell, which is no sign of safety), `cliff` (the factor by
+      which they fall behind these; where it is not `certain`, beyond any fall near it), `certain`,
+      `stability` (the mean), `matched` (how many clearly match a reference; null without), and of
+      the `images`, where they were separated: `index`, `stability`, and `nearest` (a reference's
+      file), `ncc`, `detail_ncc` (over second differences) and `matched`, or null.
 
   Args:
     audit: what was found.
@@ -61,9 +68,32 @@ def to_json(audit: Audit, command: str, config: Mapping) -> dict[str, Any]:
     "tensors": [{**tensor._asdict(), "shape": list(tensor.shape)} for tensor in audit.tensors],
     "findings": [_finding_json(finding, known, most) for finding in audit.findings],
     "measures": {attack: dict(values) for attack, values in audit.measures.items()},
+    "unmixed": audit.unmixed and _unmixed_json(audit.unmixed, known),
     "notes": list(audit.notes),
   }
   return _strict(told)
+
+
+def _unmixed_json(found: Unmixing, known: References | None) -> dict[str, Any]:
+  separated = bool(len(found.images))
+  compared = separated and known is not None and found.nearest is not None
+  told: dict[str, Any] = {
+    "tensor": found.source,
+    "knowledge": found.knowledge,
+    "photographs": found.count.number or None,
+    "cliff": found.count.cliff,
+    "certain": found.count.certain,
+    "stability": found.stability.mean() if separated else None,
+    "matched": int(found.matched.sum()) if compared else None,
+    "images": [{"index": i, "stability": value} for i, value in enumerate(found.stability)],
+  }
+  for i, image in enumerate(told["images"]):
+    image |= dict.fromkeys(("nearest", "ncc", "detail_ncc", "matched"))
+    if compared and found.nearest[i] >= 0:
+      nearest = known.files[found.nearest[i]]
+      image |= {"nearest": nearest, "ncc": found.nearest_ncc[i]}
+      image |= {"detail_ncc": found.nearest_detail_ncc[i], "matched": found.matched[i]}
+  return told
 
 
 def _references_json(known: References) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxinv.attacks.attack import Attack
 from jaxinv.auditing.findings import Audit, Finding, is_memory
-from jaxinv.runs.text import count, listed, number
+from jaxinv.runs.text import count, listed, number, significant
 
 # How the images that the verdict is on are called.
 WORDS = {"class": "class image", "unit": "unit"}
@@ -25,6 +25,10 @@ def verdict(audit: Audit) -> list[str]:
   Returns:
     Sentences in plain text.
   """
+  return [*_judged(audit), *unmixed_words(audit)]
+
+
+def _judged(audit: Audit) -> list[str]:
   structured, matched = _tallies(audit, "structured"), _tallies(audit, "matched")
   if not structured:
     return _nothing_to_judge(audit)
@@ -52,9 +56,16 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
   """Whom the weights show, one by one or all together."""
   head = f"The weights show {'people' if audit.references.grouped else 'reference images'}"
   sentences = []
-  if any(tally.flagged for tally in matched):
+  if num := audit.unmixed_matches:
+    matches = "matches" if num == 1 else "match"
     sentences = [
-      f"{head}: {_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance.",
+      f"{head}: {count(num, 'image')} that clearly {matches} a reference photograph can be read "
+      f"out of what training changed since {audit.unmixed.since}."
+    ]
+  if any(tally.flagged for tally in matched):
+    text = f"{_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance."
+    sentences += [
+      text if sentences else f"{head}: {text}",
       f"They show {_people_seen(audit, matched)}. {_seen_with(matched)}",
     ]
   if attack := audit.identifying:
@@ -69,6 +80,38 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
     )
     sentences.append(text if sentences else f"{head}: {text}")
   return sentences
+
+
+def unmixed_words(audit: Audit) -> list[str]:
+  """Of how many images the change of the first layer is made, and which they are.
+
+  Args:
+    audit: what was found.
+
+  Returns:
+    Sentences; none where the number is not known, of which a note tells.
+  """
+  found = audit.unmixed
+  if found is None or not found.count.number:
+    return []
+  about, cliff = "about ", significant(found.count.cliff, 2)
+  fall = f"there its singular values fall {cliff} times as steeply as anywhere near"
+  if found.count.certain:
+    about, fall = "", f"its singular values fall by a factor of {cliff} behind them"
+  first = (
+    f"The change of {found.source} since {found.since} is made of {about}"
+    f"{count(found.count.number, 'image')} ({fall})."
+  )
+  if not len(found.images):
+    return [first]
+  second = (
+    "They were separated, with a mean stability of "
+    f"{number(found.stability.mean(), 2)} (how well independent restarts agree; 1: fully)"
+  )
+  if found.matched is not None:
+    matches = "matches" if audit.unmixed_matches == 1 else "match"
+    second += f", and {audit.unmixed_matches} clearly {matches} a reference photograph"
+  return [first, f"{second}."]
 
 
 def _nothing_to_judge(audit: Audit) -> list[str]:

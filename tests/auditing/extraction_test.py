@@ -43,6 +43,18 @@ def test_the_layout_is_that_in_which_images_are_smooth():
     assert extraction.choose_layout(held, source) == layout
 
 
+def test_the_layout_of_a_change_is_that_in_which_it_is_smooth_whatever_it_was_added_to():
+  rng = np.random.default_rng(0)
+  moved = 1e-2 * rng.standard_normal((20, 6, 5)).cumsum(1).cumsum(2)
+  start = rng.standard_normal((20, 5, 6)).cumsum(1).cumsum(2).swapaxes(1, 2).reshape(20, 30)
+  for change, layout in ((moved, "hwc"), (moved.swapaxes(1, 2), "whc")):
+    held = attacker_tensors({"w": start + change.reshape(20, 30)}, {"w": start})
+    (source,), _ = find_sources(held.params, (6, 5, 1))
+    assert extraction.choose_change_layout(held.params, held.init_params, source) == layout
+    params = extraction.first_layer(held.params, source, "hwc")
+    np.testing.assert_allclose(params["layer_0"]["kernel"].T, held.params["w"].load(), rtol=1e-6)
+
+
 def test_weights_that_are_not_finite_are_the_files_fault_and_not_the_attacks():
   held = attacker_tensors({"w": np.full((3, 30), np.nan)})
   (source,), _ = find_sources(held.params, (6, 5, 1), "hwc")

@@ -1,7 +1,7 @@
 """Figures of an audit draw the right numbers and images."""
 
 import numpy as np
-from audit_results import audit_of, people, plant
+from audit_results import audit_of, people, plant, unmix
 
 from jaxinv.auditing import figures, verdict
 
@@ -99,3 +99,26 @@ def test_all_images_are_drawn_and_of_too_many_the_clearest():
   many.morans_i[200:] = 0.1
   (axis,) = figures.all_figure(many).axes
   assert [text.get_text() for text in axis.texts] == list(map(str, range(200, 300)))
+
+
+def test_what_is_in_the_inputs_unit_is_drawn_as_it_is_and_else_scaled():
+  inside, outside = np.full((1, 4, 5, 1), 0.4), np.linspace(-3, 5, 20).reshape(1, 4, 5, 1)
+  inside[0, 0, 0, 0] = -0.2
+  looks = figures.as_inputs(np.concatenate([inside, outside]))
+  assert looks.shape == (2, 4, 5) and looks[0, 0, 0] == 0 and looks[0, 1, 1] == 0.4
+  np.testing.assert_allclose(looks[1], figures.displayable(outside)[0])
+
+
+def test_images_that_were_unmixed_stand_above_their_photographs():
+  def words(figure):
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+  bare = figures.unmixed_figure(unmix(3), None)
+  assert words(bare) == ["image 0, 0.98", "image 1, 0.92", "image 2, 0.86"]
+  both = figures.unmixed_figure(unmix(3, 1), people())
+  # The last has no photograph of its own.
+  assert words(both)[3:] == [
+    *("p0/0.pgm\n+0.97, detail +0.48", "p0/1.pgm\n+0.50, detail +0.25"),
+    "",
+  ]
+  assert len(both.axes[0].patches) == 1 and len(both.axes[0].images) == 6

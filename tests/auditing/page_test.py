@@ -4,7 +4,7 @@ import html
 import re
 
 import pytest
-from audit_results import CONFIG, audit_of, people, plant
+from audit_results import CONFIG, audit_of, people, plant, unmix
 
 from jaxinv.attacks.attack import Attack
 from jaxinv.auditing import page, to_json, verdict
@@ -89,3 +89,25 @@ def test_of_many_findings_the_page_tells_of_those_that_tell_most(tmp_path):
   assert text.count("<td>w50</td>") == 3  # In both tables of findings and among the tensors.
   assert len(list((tmp_path / "figures").iterdir())) == 8
   assert "12 of 70 findings" in text and "<summary>Every finding</summary>" in text
+
+
+@pytest.mark.parametrize("shape", [(12, 9, 1), (12, 9, 3), (12, 9, 2)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_what_was_unmixed_has_a_section(shape, scaled, tmp_path):
+  known = people(shape=shape)
+  found = unmix(30, 5, shape=shape, scaled=scaled)
+  found = found._replace(nearest=found.nearest % 15)
+  raw = page_of(audit_of(plant(shape=shape), known=known, shape=shape, unmixed=found), tmp_path)
+  text = html.unescape(raw)
+  assert text.index("Single images, unmixed") < text.index("<h2>What was found</h2>")
+  assert "The 24 most stable of 30 images" in text and (tmp_path / "figures/unmixed.png").is_file()
+  assert ("they are drawn as they are" in text) == scaled
+  assert "nan" not in re.sub(r"base64,[^\"]*", "", text)
+
+
+def test_a_number_alone_has_a_section_and_no_figure(tmp_path):
+  found = unmix()
+  counted = found._replace(images=found.images[:0], stability=found.stability[:0])
+  text = page_of(audit_of(plant(), unmixed=counted), tmp_path)
+  assert "is made of 4 images" in text and not (tmp_path / "figures/unmixed.png").exists()
+  assert "unmixed" not in page_of(audit_of(plant()), tmp_path)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from audit_results import CONFIG, SHAPE, audit_of, people, plant
+from audit_results import CONFIG, SHAPE, audit_of, people, plant, unmix
 
 from jaxinv.auditing import to_json, verdict
 from jaxinv.runs import files
@@ -60,3 +60,36 @@ def test_of_many_images_the_json_lists_those_that_tell_most():
     assert [unit["index"] for unit in found["units"]] == list(range(2000))
     assert found["num"] == 20000 and found["structured"] == 100 and found["matched"] == 50
   assert len(json.dumps(told, indent=2)) < 4e6
+
+
+def test_the_json_holds_what_was_unmixed():
+  audit = audit_of(plant(matched=3), known=people(), unmixed=unmix(4, 2))
+  told = to_json.to_json(audit, "", CONFIG)["unmixed"]
+  json.dumps(told, allow_nan=False)
+  images = told.pop("images")
+  assert told == {
+    "tensor": "w",
+    "knowledge": "weights and initial weights",
+    "photographs": 4,
+    "cliff": 200.0,
+    "certain": True,
+    "stability": 0.92,
+    "matched": 2,
+  }
+  assert images[1] == {
+    "index": 1,
+    "stability": 0.94,
+    "nearest": "p0/1.pgm",
+    "ncc": 0.97,
+    "detail_ncc": 0.485,
+    "matched": True,
+  }
+  assert images[3] | {"stability": 0} == dict.fromkeys(images[3]) | {"index": 3, "stability": 0}
+
+
+def test_a_number_that_is_not_known_is_null_and_no_zero():
+  none = unmix(0)._replace(stability=np.zeros(0))
+  told = to_json.to_json(audit_of(plant(), unmixed=none), "", CONFIG)["unmixed"]
+  assert told["photographs"] is None and told["stability"] is None and told["matched"] is None
+  assert told["images"] == []
+  assert to_json.to_json(audit_of(plant()), "", CONFIG)["unmixed"] is None

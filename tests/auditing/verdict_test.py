@@ -1,7 +1,7 @@
 """The verdict is made of the numbers, and says what an attacker must hold."""
 
 import pytest
-from audit_results import audit_of, people, plant
+from audit_results import audit_of, people, plant, unmix
 
 from jaxinv.auditing import verdict
 
@@ -96,3 +96,34 @@ def test_the_console_has_a_line_a_finding_and_not_too_many():
   lines = verdict.summary_lines(audit_of(*many))
   assert lines[-1].strip() == "and 50 findings more in audit.json"
   assert any(line.startswith("  w50  reshape  3 units: 1 structured") for line in lines)
+
+
+def test_images_that_were_unmixed_and_match_come_first():
+  noise = plant(6, 0, 0)
+  audit = audit_of(noise, known=people(), unmixed=unmix(4, 3))
+  assert audit.match and audit.unmixed_matches == 3
+  first, *_, counted, separated = verdict.verdict(audit)
+  assert first == (
+    "The weights show people: 3 images that clearly match a reference photograph can be read out "
+    "of what training changed since the initial weights."
+  )
+  assert counted == (
+    "The change of w since the initial weights is made of 4 images (its singular values fall by a "
+    "factor of 2e+02 behind them)."
+  )
+  assert "a mean stability of 0.92" in separated and "and 3 clearly match a reference" in separated
+  text = " ".join(verdict.verdict(audit_of(plant(matched=3), known=people(), unmixed=unmix(4, 1))))
+  assert "people: 1 image that clearly matches a" in text and ". 3 of 6 class images" in text
+
+
+def test_a_number_of_images_is_told_without_references_and_none_is_not():
+  audit = audit_of(plant(), unmixed=unmix(certain=False))
+  text = " ".join(verdict.verdict(audit))
+  assert "is made of about 4 images (there its singular values fall 2 times as steeply" in text
+  assert "reference" not in " ".join(verdict.unmixed_words(audit)) and audit.match is None
+  found = unmix()
+  counted = found._replace(images=found.images[:0], stability=found.stability[:0])
+  assert len(verdict.unmixed_words(audit_of(plant(), unmixed=counted))) == 1
+  none = counted._replace(count=found.count._replace(number=0))
+  assert not verdict.unmixed_words(audit_of(plant(), unmixed=none))
+  assert audit_of(plant(matched=0), known=people(), unmixed=unmix(4, 0)).match is False

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from planted_leaves import leaf_pictures
 
 from jaxinv import load_att
 from launch import audit
@@ -96,6 +97,56 @@ def test_a_pipeline_fails_where_it_asks_to(files, tmp_path):
   np.savez(tmp_path / "noise.npz", coef_=rng.standard_normal((12, 480)).astype(np.float32))
   gate = ("--fail_on=structure,match", people)
   assert run(tmp_path, tmp_path / "e", *gate, weights="noise.npz") == 0
+
+
+@pytest.fixture(scope="module")
+def mlp(tmp_path_factory):
+  """An MLP of six people with a photograph each before and after training; and photographs."""
+  folder, rng = tmp_path_factory.mktemp("mlp"), np.random.default_rng(4)
+  pictures = leaf_pictures(12, SIZE)
+  start = 0.1 * rng.standard_normal((480, 32))
+  # As large as the initial weights: no unit shows anybody by itself.
+  given = 0.02 * rng.standard_normal((6, 32))
+  behind = rng.standard_normal((32, 6)).astype(np.float32)
+  for name, kernel, bias in (
+    ("model", start + pictures[:6].reshape(6, -1).T @ given, given.sum(0)),
+    ("init", start, np.zeros(32)),
+  ):
+    arrays = {"0/kernel": kernel, "0/bias": bias, "1/kernel": behind}
+    np.savez(folder / f"{name}.npz", **{key: it.astype(np.float32) for key, it in arrays.items()})
+  for which, some in (("them", pictures[:6]), ("others", pictures[6:])):
+    for i, picture in enumerate(some):
+      path = folder / which / f"p{i}" / "0.png"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray((255 * picture).astype(np.uint8)).save(path)
+  return folder
+
+
+def test_what_training_changed_is_unmixed(mlp, tmp_path, capsys):
+  init, gate = f"--init_weights={mlp / 'init.npz'}", "--fail_on=match"
+  assert run(mlp, tmp_path / "a", init, gate, f"--reference={mlp / 'them'}") == audit.FOUND
+  assert "0/kernel since the initial weights is made of 6 images" in capsys.readouterr().out
+  told = json.loads((tmp_path / "a" / "audit.json").read_text())
+  assert told["verdict"]["match"] is True
+  unmixed = told["unmixed"]
+  assert (unmixed["tensor"], unmixed["photographs"], unmixed["matched"]) == ("0/kernel", 6, 6)
+  assert unmixed["certain"] and unmixed["cliff"] > 10 and unmixed["stability"] > 0.9
+  assert sorted(it["nearest"] for it in unmixed["images"]) == [f"p{i}/0.png" for i in range(6)]
+  with np.load(tmp_path / "a" / "recovered.npz") as recovered:
+    assert recovered["0/kernel/photograph/unmixed"].shape == (6, *SIZE, 1)
+    assert recovered["0/kernel/photograph/unmixed/stability"].shape == (6,)
+  assert "Single images, unmixed" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_what_was_unmixed_is_nobody_else_and_is_not_there_without_earlier_weights(mlp, tmp_path):
+  init, others = f"--init_weights={mlp / 'init.npz'}", f"--reference={mlp / 'others'}"
+  assert run(mlp, tmp_path / "b", init, "--fail_on=match", others) == 0
+  told = json.loads((tmp_path / "b" / "audit.json").read_text())
+  assert told["unmixed"]["photographs"] == 6 and told["unmixed"]["matched"] == 0
+  assert run(mlp, tmp_path / "c", others) == 0
+  assert json.loads((tmp_path / "c" / "audit.json").read_text())["unmixed"] is None
+  with np.load(tmp_path / "c" / "recovered.npz") as recovered:
+    assert not any("unmixed" in name for name in recovered)
 
 
 def test_several_models_are_averaged(files, tmp_path):
