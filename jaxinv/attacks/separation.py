@@ -218,7 +218,7 @@ def mend_pairs(rows: Float[np.ndarray, "n n"], mixtures: Mixtures) -> Float[np.n
     if possible.sum() < 2:
       continue
     turns = np.arctan2(seen, seen[i]) - np.pi / 4
-    losses = np.asarray(_losses(sources[i], sources[likely], turns[likely]))
+    losses = np.asarray(_losses(sources[i], sources[likely], jnp.asarray(turns[likely])))
     losses = np.where(possible[likely], losses, np.inf)
     first, second = np.argsort(losses)[:2]
     if losses[first] < _CLEARLY * losses[second]:
@@ -243,7 +243,7 @@ def _common(sources: Float[Array, "n d"], source: Float[Array, " d"]) -> Float[A
 
 @jax.jit
 def _losses(
-  source: Float[Array, " d"], others: Float[Array, "m d"], turns: Float[np.ndarray, " m"]
+  source: Float[Array, " d"], others: Float[Array, "m d"], turns: Float[Array, " m"]
 ) -> Float[Array, " m"]:
   """What contrast a source and each of its partners lose by a turn."""
   before = jnp.exp(-jnp.square(source) / 2).mean() + jnp.exp(-jnp.square(others) / 2).mean(1)

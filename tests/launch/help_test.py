@@ -14,6 +14,7 @@ _WITHOUT = {
   "power": ("save_seeds", "record_every", "normalize", "checkpoint_seconds"),
   "cifar": ("jax_enable_x64",),
   "privacy": ("arm", "batch_size", "record_every"),
+  "photographs": ("holdout",),
 }
 
 
