@@ -257,7 +257,7 @@ def test_stopped_anywhere_a_run_keeps_the_same_bits(lab, peaceful, tmp_path, chu
   assert times == {1: 6, 2: 3, 3: 2}[chunks]
   for one, other in zip(results, peaceful, strict=True):
     one, other = flat(one), flat(other)
-    assert one.keys() == other.keys() and "trail/update_ratio/excess" in one
+    assert one.keys() == other.keys() and "trail/update_ratio/identification" in one
     for name, array in one.items():
       assert array.dtype == other[name].dtype, name
       np.testing.assert_array_equal(array, other[name], err_msg=name)
@@ -267,7 +267,7 @@ def test_stopped_anywhere_a_run_keeps_the_same_bits(lab, peaceful, tmp_path, chu
 def test_the_trail_ends_at_what_the_images_show(arms, name):
   arm = arms[name]
   assert arm.healthy.all()
-  for attack, metric in itertools.product(ATTACKS, ("ncc_centred", "identification", "excess")):
+  for attack, metric in itertools.product(ATTACKS, ("ncc_centred", "identification")):
     trail = arm.trail[attack][metric]
     assert trail.shape == (SEEDS, 4)
     np.testing.assert_allclose(trail[:, -1], arm.measures[attack][metric], atol=1e-4)
