@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from jaxinv.errors import InputError
 from jaxinv.experiments import settings as experiments
+from jaxinv.experiments.engines import choose_engine
 from jaxinv.experiments.settings import Settings
 from jaxinv.types import Dataset
 
@@ -81,7 +82,8 @@ def part_of(dataset: Dataset, number: int, seed: int) -> Part:
   if not people:
     raise InputError(
       f"--photographs: {number} cannot be spread evenly over 2 to {dataset.num_classes} people "
-      f"that each keep one of {counts.min()} or more as a decoy: give another number"
+      f"of whom each keeps a picture or more as a decoy; people have {counts.min()} pictures or "
+      "more: give another number"
     )
   rng = np.random.default_rng(seed)
   able = np.flatnonzero(counts > each)
@@ -130,4 +132,7 @@ def check(spec: PhotographsSpec, dataset: Dataset) -> None:
     raise InputError("the data's features are no images of 3 pixels or more: give images")
   for number in spec.numbers:
     part = part_of(dataset, number, spec.settings.root_seed)
-    experiments.check(trained_with(spec, part), part.dataset)
+    settings = trained_with(spec, part)
+    experiments.check(settings, part.dataset)
+    for arm in settings.arms:
+      choose_engine(settings, [arm], *part.dataset.inputs.shape)
