@@ -1,6 +1,6 @@
 """Reads single photographs out of two checkpoints of one training, without the initial weights.
 
-python examples/unmix_checkpoints.py        # drawn faces, half a minute
+python examples/unmix_checkpoints.py        # drawn faces, seconds
 python examples/unmix_checkpoints.py att    # 80 of the AT&T faces, in JAXINV_DATA; two minutes
 """
 
@@ -13,7 +13,7 @@ from jaxinv.attacks import unmixing
 
 real = sys.argv[1:] == ["att"]
 people = jaxinv.load("att") if real else jaxinv.synthetic_faces(num_people=12, images_per_person=4)
-each, steps, units = (2, (500, 1500), 512) if real else (1, (150, 300), 256)
+each, steps, units = (2, (500, 1500), 512) if real else (1, (50, 100), 128)
 arm = jaxinv.Arm("sgd", "sgd", jaxinv.Hyper(learning_rate=0.01 if real else 0.005))
 
 
