@@ -61,11 +61,6 @@ shared.define_training(
   batch_size=32,
   holdout=2,
   save_seeds=8,
-  width=0,
-  record_every=0,
-  loss="softmax",
-  normalize="min-max",
-  arm=[],
 )
 shared.define_models(FLAGS)
 define_own(FLAGS)

@@ -182,8 +182,13 @@ def _is_address(text: str) -> bool:
   return bool(found) and int(found[1]) < 2**16
 
 
+# Where a command says nothing else.
+_TRAINING = {"width": 0, "record_every": 0, "loss": "softmax", "normalize": "min-max", "arm": []}
+
+
 def define_training(f: flags.FlagValues, **defaults: Any) -> None:
-  """Adds the flags of training many models; `defaults` gives each one's default by name."""
+  """Adds the flags of training many models; `defaults` gives the command's own defaults by name."""
+  defaults = _TRAINING | defaults
   what, data, training, output, machine = (
     group(f, name) for name in ("what", "data", "training", "output", "machine")
   )

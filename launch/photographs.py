@@ -43,11 +43,6 @@ shared.define_training(
   batch_size=32,
   holdout=0,
   save_seeds=1,
-  width=0,
-  record_every=0,
-  loss="softmax",
-  normalize="min-max",
-  arm=[],
 )
 shared.define_models(FLAGS)
 # What is asked is what rounding leaves of a model that was trained as others train theirs.

@@ -40,10 +40,6 @@ shared.define_training(
   batch_size=32,
   holdout=2,
   save_seeds=1,
-  width=0,
-  record_every=0,
-  loss="softmax",
-  normalize="min-max",
   arm=["sgd:optimizer=sgd,learning_rate=0.1", "adam:optimizer=adam,learning_rate=0.001"],
 )
 shared.define_models(FLAGS)

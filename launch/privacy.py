@@ -39,11 +39,6 @@ shared.define_training(
   batch_size=0,
   holdout=2,
   save_seeds=1,
-  width=0,
-  record_every=0,
-  loss="softmax",
-  normalize="min-max",
-  arm=[],
 )
 shared.define_models(FLAGS)
 define_own(FLAGS)

@@ -40,8 +40,6 @@ shared.define_training(
   batch_size=0,
   holdout=0,
   save_seeds=None,
-  width=0,
-  record_every=0,
   loss="sigmoid",
   normalize="max",
   arm=["sgd:optimizer=sgd,learning_rate=0.85,init_scale=0.01"],

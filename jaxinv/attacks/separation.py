@@ -211,12 +211,11 @@ def mend_pairs(rows: Float[np.ndarray, "n n"], mixtures: Mixtures) -> Float[np.n
     if brightness[i] > _FAINT:
       break
     possible = brightness > max(brightness[i] + _FAINTER, _FAINT)
-    # Those whose detail lies where its own does: a difference and a sum have it in common.
-    likely = np.argsort(np.where(possible, -np.asarray(_common(sources, sources[i])), np.inf))[
-      :_PARTNERS
-    ]
     if possible.sum() < 2:
       continue
+    # Those whose detail lies where its own does: a difference and a sum have it in common.
+    common = np.where(possible, np.asarray(_common(sources, sources[i])), -np.inf)
+    likely = np.argsort(-common)[:_PARTNERS]
     turns = np.arctan2(seen, seen[i]) - np.pi / 4
     losses = np.asarray(_losses(sources[i], sources[likely], jnp.asarray(turns[likely])))
     losses = np.where(possible[likely], losses, np.inf)

@@ -24,7 +24,7 @@ from jaxinv.auditing.given import (
   with_companions,
 )
 from jaxinv.auditing.plan import Task, none_possible, plan
-from jaxinv.auditing.sources import ImageShape, find_sources
+from jaxinv.auditing.sources import ImageShape, Source, find_sources
 from jaxinv.auditing.unmixing import unmix_change
 from jaxinv.errors import InputError
 from jaxinv.metrics import images as metrics
@@ -66,8 +66,7 @@ def audit(
     reference_labels: of an array the class of each image, from 0.
     layout: how images were flattened, see `sources.LAYOUTS`; `auto` takes the most image-like one,
       and multiplies the p-values by the number of choices.
-    attacks: names and values; if empty, those of `plan.DEFAULT` that can be carried out, and with
-      earlier weights the unmixing of what changed.
+    attacks: names and values; if empty, those of `plan.DEFAULT` that can be made, and unmixing.
     alpha: the share of false alarms that the tests allow, corrected for the number of images.
     seed: of the permutations that noise is told by.
     advanced: told of the progress: what, images done, images in all.
@@ -91,16 +90,26 @@ def audit(
   held = with_companions(attacker_tensors(params, init_params, previous_params, peers))
   sources, listed = find_sources(held.params, shape, layout)
   tasks, notes = plan(sources, held, attacks)
-  notes += _few_people(references)
   found, failures = _carry_out(tasks, held, references, seed, advanced)
-  notes += failures
+  notes += [*_few_people(references), *failures]
   if not found:
     raise none_possible([task.attack for task in tasks], failures)
-  total = sum(task.source.num for task in tasks)
-  advanced("unmixing", total, total)
-  unmixed, said = (None, []) if attacks else unmix_change(sources, held, references)
+  unmixed, said = (None, []) if attacks else _unmixed(sources, held, references, tasks, advanced)
   notes += [*_doubts(found), *_layout_notes(found, shape, layout), *said]
   return _put_together(listed, found, shape, alpha, references, notes, unmixed)
+
+
+def _unmixed(
+  sources: Sequence[Source],
+  held: AttackerTensors,
+  references: References | None,
+  tasks: Sequence[Task],
+  advanced: Callable[[str, int, int], None],
+) -> tuple[Unmixing | None, list[str]]:
+  """What changed in the first layer, unmixed; all other tasks are done by then."""
+  total = sum(task.source.num for task in tasks)
+  advanced("unmixing", total, total)
+  return unmix_change(sources, held, references)
 
 
 def _put_together(

@@ -134,7 +134,7 @@ def class_means(
   Returns:
     One mean a class.
   """
-  return class_shares(labels, index, num_classes) @ inputs
+  return split_means(inputs, labels, (index,), num_classes)[0]
 
 
 def class_shares(
@@ -154,7 +154,7 @@ def split_means(
 ) -> Float[Array, "i k p"]:
   """The mean of each class over each of some indices, that share no example; zeros for no example.
 
-  The same as `class_means` of each, in a tenth of the time.
+  By sums over the classes: a tenth of the time of a product with `class_shares`.
   """
   num_sums = len(indices) * num_classes
   place = jnp.full(len(labels), num_sums)

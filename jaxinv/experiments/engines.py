@@ -16,7 +16,7 @@ from jaxinv.experiments.in_training import measure_group_in_training
 from jaxinv.experiments.settings import ENGINES, Arm, Settings, program_name
 from jaxinv.metrics.metric import Targets
 from jaxinv.models.params import class_weights
-from jaxinv.training import gram
+from jaxinv.training import gram, primal
 from jaxinv.training.hyper import ON_RELEASE, OUTSIDE, used
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import LINEAR, OPTIMIZERS, Optimizer
@@ -101,11 +101,11 @@ def make_engine(
 ) -> Engine:
   """Builds the trainer that was chosen, and maps it and what looks at its models over runs."""
   layout = {"transposed_kernel": True} if chosen.together and settings.is_linear else {}
-  if settings.keep_moment and chosen.kind == "primal":
-    layout |= {"keep_moment": True}
   optimizer = choose("optimizer", chosen.optimizer, OPTIMIZERS)
   parts = (model, choose("loss", settings.loss, LOSSES), optimizer, settings.batch_size)
   trainer = ENGINES[chosen.kind](*parts, used=chosen.used, **layout)
+  if settings.keep_moment and chosen.kind == "primal":
+    trainer = primal.keeping_moment(trainer)
   program = make_program(
     trainer,
     mapping.SHARED_DATA._replace(labels=0 if settings.shuffled_labels else None),

@@ -257,9 +257,6 @@ def _arrays(scene: _Scene, model: Trained, i: int) -> dict[str, Any]:
   """What is kept of one model."""
   findings = jax.device_get(scene.engine.examine(model, i))
   kept = ["weights", "init_weights", "bias"]
-  if not scene.engine.is_linear:
-    kept += ["params", "init_params"]
+  kept += ["init_bias"] if scene.engine.is_linear else ["params", "init_params"]
   arrays = {name: getattr(findings, name) for name in kept}
-  if scene.engine.is_linear:
-    arrays["init_bias"] = findings.init_bias
   return {"images": findings.images, "arrays": arrays | findings.extras}

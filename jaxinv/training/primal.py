@@ -85,7 +85,6 @@ def make_trainer(
   batch_size: int = 0,
   used: Collection[str] = IN_SPAN,
   transposed_kernel: bool = False,
-  keep_moment: bool = False,
 ) -> Trainer:
   """Builds the primal engine, for any model, loss and optimiser.
 
@@ -100,8 +99,6 @@ def make_trainer(
       `dp_clip` stands for DP-SGD, which draws its batches by Poisson sampling.
     transposed_kernel: whether states hold a linear model's kernel as [k, p], as the gradient comes
       out of one product of many models: turning it took a tenth of a step of Adam on a CPU.
-    keep_moment: whether `extras` hold the optimiser's `moment`, see `first_moment`, where it has
-      one, as a checkpoint of the training does.
 
   Returns:
     The trainer. Its initial parameters depend on the key and on `init_scale` alone.
@@ -140,7 +137,6 @@ def make_trainer(
     release=partial(_release, engine),
     evaluate=partial(_evaluate, engine),
     project=partial(_project, engine),
-    extras=partial(_moment, engine) if keep_moment else lambda state: {},
   )
 
 
@@ -161,9 +157,15 @@ def first_moment(opt_state: OptState) -> Params | None:
   return None
 
 
-def _moment(engine: _Engine, state: TrainState) -> dict[str, Params]:
-  found = first_moment(state.opt_state)
-  return {} if found is None else {"moment": engine.turn(found)}
+def keeping_moment(trainer: Trainer) -> Trainer:
+  """A trainer of this engine whose `extras` hold the `first_moment`, as its checkpoints do."""
+
+  def extras(state):
+    found = first_moment(state.opt_state)
+    # As the parameters are: a state may hold them turned.
+    return {} if found is None else {"moment": trainer.params(state._replace(params=found), None)}
+
+  return trainer._replace(extras=extras)
 
 
 def _turn_kernels(params: Params | None) -> Params | None:

@@ -86,7 +86,7 @@ def write_page(out_dir: Path, data: PageData) -> Path:
     "recovered": RECOVERED,
     "lead": _lead(data),
     "pictures": [
-      (arm, count, saved[name], _seed(cells[arm][count]))
+      (arm, count, saved[name], figures.first_found(cells[arm][count], UNMIXED)[0])
       for arm, by_number in cells.items()
       for count in by_number
       if (name := f"photographs-{arm}-{count}") in saved
@@ -96,10 +96,6 @@ def write_page(out_dir: Path, data: PageData) -> Path:
     "controls": _rows(data.summary, controls=True),
   }
   return page.write_page(out_dir / "report.html", __package__, values)
-
-
-def _seed(cell) -> int:
-  return figures.first_found(cell, UNMIXED)[0]
 
 
 def _lead(data: PageData) -> dict[str, Any] | None:

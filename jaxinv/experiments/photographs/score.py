@@ -51,7 +51,7 @@ class Pictures(NamedTuple):
 
   Attributes:
     pixels: less their means, of length 1.
-    edges: their edges, likewise.
+    edges: their first differences, of length 1.
     image_shape: (h, w) or (h, w, c).
   """
 
