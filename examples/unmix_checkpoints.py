@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 import jaxinv
-from jaxinv.attacks import unmixing
+from jaxinv.attacks.single import unmixing
 
 real = sys.argv[1:] == ["att"]
 people = jaxinv.load("att") if real else jaxinv.synthetic_faces(num_people=12, images_per_person=4)

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxinv.attacks.attack import resolve
-from jaxinv.attacks.unmixing import Count
+from jaxinv.attacks.single.unmixing import Count
 from jaxinv.auditing.findings import Audit, Finding, Tensor, Unmixing
 from jaxinv.metrics.matching import Match
 from jaxinv.types import References

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxinv.attacks.attack import Attack
-from jaxinv.attacks.unmixing import Count
+from jaxinv.attacks.single.unmixing import Count
 from jaxinv.metrics.matching import Match
 from jaxinv.types import References
 

@@ -1,6 +1,6 @@
 """Single photographs unmixed from what training did to the audited model's first layer.
 
-The attack is `attacks.unmixing`; here it is applied to what an audit was given, and its images are
+The attack is `attacks.single.unmixing`; here it is applied to what an audit was given, and its images are
 compared with the references. An image counts as one of these photographs only where it is much
 nearer to it than to every photograph of anybody else.
 """
@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinv.attacks.separation import detail
-from jaxinv.attacks.unmixing import Change, change_of, count_sources, spectrum, unmix
+from jaxinv.attacks.single.separation import detail
+from jaxinv.attacks.single.unmixing import Change, change_of, count_sources, spectrum, unmix
 from jaxinv.auditing import extraction
 from jaxinv.auditing.findings import Unmixing, is_memory
 from jaxinv.auditing.given import AttackerTensors

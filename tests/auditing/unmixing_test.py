@@ -5,7 +5,7 @@ import pytest
 from planted_leaves import leaf_pictures
 from scipy import ndimage
 
-from jaxinv.attacks.unmixing import Count
+from jaxinv.attacks.single.unmixing import Count
 from jaxinv.auditing import unmixing
 from jaxinv.auditing.audit import audit
 from jaxinv.auditing.findings import Unmixing

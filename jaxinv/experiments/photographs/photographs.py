@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxinv.attacks.unmixing import (
+from jaxinv.attacks.single.unmixing import (
   Change,
   Unmixed,
   change_of,

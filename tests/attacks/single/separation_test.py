@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from jaxinv.attacks import separation
-from jaxinv.attacks.separation import mend_pairs, separate
-from jaxinv.attacks.unmixing import detail
+from jaxinv.attacks.single import separation
+from jaxinv.attacks.single.separation import mend_pairs, separate
+from jaxinv.attacks.single.unmixing import detail
 
 N, SHAPE = 6, (32, 24)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.attacks.separation import detail, separate
+from jaxinv.attacks.single.separation import detail, separate
 from jaxinv.errors import InputError
 from jaxinv.models.params import find_layers
 from jaxinv.types import Params

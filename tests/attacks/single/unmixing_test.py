@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from helpers import assert_fails
-from jaxinv.attacks.unmixing import (
+from jaxinv.attacks.single.unmixing import (
   Change,
   change_of,
   count_sources,
