@@ -1,0 +1,1 @@
+"""Attacks that give single training examples, not an image a class."""
