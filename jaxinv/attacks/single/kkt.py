@@ -1,26 +1,14 @@
 """Training images as the solution of the equation that a trained network's parameters satisfy.
 
-A network trained long, or with weight decay, comes to rest where its parameters are a sum of
-gradients at its training images (the conditions of Karush, Kuhn and Tucker of the largest margin):
+Haim et al. 2022 (arXiv 2206.07758) search for images and multipliers that satisfy it, see
+`equation`, given the parameters alone; Buzaglo et al. 2023 (arXiv 2307.01827) have the form for
+several classes. Loo et al. 2024 (arXiv 2302.01428) search for images whose gradients span the
+*change* of the parameters, with coefficients of any sign: the same program with another target.
 
-  theta = sum_i lambda_i grad_theta [f_y(x_i) - max_{j != y} f_j(x_i)],  lambda_i > 0.
-
-Haim et al. 2022 (arXiv 2206.07758) search for images and multipliers that satisfy it, given theta
-alone; Buzaglo et al. 2023 (arXiv 2307.01827) have the form for several classes, which is this one.
-Loo et al. 2024 (arXiv 2302.01428) search for images whose gradients span the *change* of the
-parameters, with coefficients of any sign: the same program with another target.
-
-For a chain of dense layers with ReLU the gradients are known in closed form, A^T D with a layer's
-inputs A and the signals D that come back to its outputs, so that no derivative of a derivative is
-taken. Nor is the sum of gradients ever made: with T the parameters,
-
-  |T - A^T D|^2 = |T|^2 - 2 <D, A T> + <A A^T, D D^T>,
-
-and A T is what the layer gave on the way forward. This leaves two products of the size of a layer
-to each step of the search in place of five. All restarts share them, as one product of many rows.
+All restarts run in one program, each with hyperparameters of its own, and their own losses say
+which of them is believed.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -28,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
-from jaxinv.models.params import Layer
+from jaxinv.attacks.single.equation import Problem, distance, usual_multiplier
 from jaxinv.types import PRNGKey
 
 # What turns gradients into updates, but for their rates: Adam. `optax.trace(0.9)` is momentum.
@@ -67,21 +55,6 @@ class Sweep(NamedTuple):
   least: Float[Array, "*r"]
   sharpness: Float[Array, "*r"]
   rivalry: Float[Array, "*r"]
-
-
-class Problem(NamedTuple):
-  """The equation to be solved.
-
-  Attributes:
-    layers: of the model at which the gradients are taken, first to last.
-    labels: the class of each image that is sought.
-    target: what the gradients are to sum to, with coefficients of any sign; None for the layers
-      themselves, with multipliers of margins.
-  """
-
-  layers: Sequence[Layer]
-  labels: Int[Array, " i"]
-  target: Sequence[Layer] | None = None
 
 
 class Found(NamedTuple):
@@ -148,6 +121,7 @@ def search(
     What came of each restart.
 
   Example:
+    >>> from jaxinv.models.params import Layer
     >>> layer = Layer(jnp.array([[2.0, -2.0], [-2.0, 2.0]]), None)
     >>> sweep = draw_sweep(jax.random.key(0), 2, image_rate=0.05)
     >>> keys, starts = jax.random.split(jax.random.key(1), 2), jnp.full((2, 2), 0.5)
@@ -206,129 +180,3 @@ def _search(
   images, multipliers = unknown[0], usual * unknown[1]
   loss = distance(problem, images, multipliers, jnp.inf, sweep.rivalry)
   return Found(images, multipliers, loss)
-
-
-def distance(
-  problem: Problem,
-  images: Float[Array, "i p"],
-  multipliers: Float[Array, "i ..."],
-  sharpness: Float[Array, ""] | float = jnp.inf,
-  rivalry: Float[Array, ""] | float = jnp.inf,
-) -> Float[Array, ""]:
-  """|T - sum_i of gradients|^2 / |T|^2: what the images and multipliers leave of the equation.
-
-  Args:
-    problem: the equation.
-    images: one row each.
-    multipliers: one an image, or where there is a target one an image and class.
-    sharpness: see `Sweep`; infinite for the derivative of ReLU itself.
-    rivalry: see `Sweep`.
-
-  Returns:
-    The share of the power; 0 where the equation holds.
-
-  Example:
-    >>> layer = Layer(jnp.array([[2.0, -2.0], [-1.0, 1.0]]), None)  # Twice one image's margin.
-    >>> problem, images = Problem([layer], jnp.array([0])), jnp.array([[1.0, -0.5]])
-    >>> float(distance(problem, images, jnp.array([2.0])))
-    0.0
-  """
-  passes = _passes(problem, images, multipliers, sharpness, rivalry)
-  power = _power(problem.layers if problem.target is None else problem.target)
-  left = power
-  for number, (inputs, outputs, signals) in enumerate(passes):
-    layer = problem.layers[number]
-    if problem.target is not None:
-      outputs = _affine(problem.target[number], inputs)
-    both = _gram(signals) * (_gram(inputs) + (layer.bias is not None))
-    left += both.sum() - 2 * (signals * outputs).sum()
-  return left / power
-
-
-def usual_multiplier(
-  problem: Problem,
-  images: Float[Array, "i p"],
-  sharpness: Float[Array, ""] | float,
-  rivalry: Float[Array, ""] | float,
-) -> Float[Array, ""]:
-  """The size of multipliers with which the images' gradients, were they orthogonal, reach |T|."""
-  ones = jnp.ones(len(images), images.dtype)
-  alone = problem._replace(target=None)
-  total = jnp.zeros((), images.dtype)
-  for layer, (inputs, _, signals) in zip(
-    problem.layers, _passes(alone, images, ones, sharpness, rivalry), strict=True
-  ):
-    length = jnp.square(inputs).sum(1) + (layer.bias is not None)
-    total += (length * jnp.square(signals).sum(1)).sum()
-  power = _power(problem.layers if problem.target is None else problem.target)
-  return jnp.sqrt(power / jnp.maximum(total, 1e-12))
-
-
-def _passes(
-  problem: Problem,
-  images: Float[Array, "i p"],
-  multipliers: Float[Array, "i ..."],
-  sharpness: Float[Array, ""] | float,
-  rivalry: Float[Array, ""] | float,
-) -> list[tuple[Array, Array, Array]]:
-  """Of each layer its inputs, its outputs, and the signals that come back to its outputs."""
-  inputs, outputs, slopes = images, [], []
-  held = []
-  for number, layer in enumerate(problem.layers):
-    outputs = _affine(layer, inputs)
-    held.append((inputs, outputs))
-    if number + 1 < len(problem.layers):
-      slopes.append(_slope(outputs, sharpness))
-      inputs = _rectified(outputs, slopes[-1])
-  signals = multipliers
-  if problem.target is None:
-    signals = multipliers[:, None] * _margins(outputs, problem.labels, rivalry)
-  passes = [(*held[-1], signals)]
-  for layer, slope, before in zip(problem.layers[:0:-1], slopes[::-1], held[-2::-1], strict=True):
-    signals = (signals @ layer.kernel.T) * slope
-    passes.append((*before, signals))
-  return passes[::-1]
-
-
-def _margins(
-  logits: Float[Array, "i k"], labels: Int[Array, " i"], rivalry: Float[Array, ""] | float
-) -> Float[Array, "i k"]:
-  """The derivative of each margin by the logits: 1 for the class, -1 in all for its rivals."""
-  own = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
-  others = jnp.where(own > 0, -jnp.inf, logits)
-  first = jax.nn.one_hot(others.argmax(1), logits.shape[1], dtype=logits.dtype)
-  sharp = jnp.isinf(rivalry)
-  spread = jax.nn.softmax(jnp.where(sharp, 1.0, rivalry) * jnp.where(own > 0, -1e30, logits), 1)
-  return own - jnp.where(sharp, first, spread)
-
-
-def _slope(outputs: Float[Array, "i u"], sharpness: Float[Array, ""] | float) -> Array:
-  """A sigmoid in place of ReLU's derivative, so that it has a derivative of its own."""
-  sharp = jnp.isinf(sharpness)
-  smooth = jax.nn.sigmoid(jnp.where(sharp, 1.0, sharpness) * outputs)
-  return jnp.where(sharp, (outputs > 0).astype(outputs.dtype), smooth)
-
-
-def _rectified(outputs: Float[Array, "i u"], slope: Float[Array, "i u"]) -> Float[Array, "i u"]:
-  """ReLU, whose derivative is the smooth slope."""
-  slope = jax.lax.stop_gradient(slope)
-  return slope * outputs + jax.lax.stop_gradient(jnp.maximum(outputs, 0.0) - slope * outputs)
-
-
-def _gram(rows: Float[Array, "i d"]) -> Float[Array, "i i"]:
-  """Products of rows with each other; for sums with symmetric weights.
-
-  The derivative of such a sum is twice that by one of the two factors, which saves a product.
-  """
-  half = rows @ jax.lax.stop_gradient(rows).T
-  return 2 * half - jax.lax.stop_gradient(half)
-
-
-def _affine(layer: Layer, inputs: Float[Array, "i a"]) -> Float[Array, "i b"]:
-  outputs = inputs @ layer.kernel
-  return outputs if layer.bias is None else outputs + layer.bias[None]
-
-
-def _power(layers: Sequence[Layer]) -> Float[Array, ""]:
-  """The sum of all parameters' squares."""
-  return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(list(layers)))
