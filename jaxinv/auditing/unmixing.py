@@ -1,8 +1,8 @@
 """Single photographs unmixed from what training did to the audited model's first layer.
 
-The attack is `attacks.single.unmixing`; here it is applied to what an audit was given, and its images are
-compared with the references. An image counts as one of these photographs only where it is much
-nearer to it than to every photograph of anybody else.
+The attack is `attacks.single.unmixing`; here it is applied to what an audit was given, and its
+images are compared with the references. An image counts as one of these photographs only where it
+is much nearer to it than to every photograph of anybody else.
 """
 
 from collections.abc import Callable, Sequence

@@ -51,8 +51,24 @@ def test_the_command_writes_its_files_and_says_what_came_out(call, tmp_path):
     ("--releases=0", "releases"),
     ("--arm=a:learning_rate=-1", "learning_rate"),
     ("--engine=gram", "gram"),
+    ("--map=width=3", "key of hidden"),
+    ("--map=hidden=8,8", "twice"),
+    ("--map=hidden=x", "whole number"),
+    ("--map=release_bits=99", "release_bits"),
+    ("--map=pixels=1000", "heights"),
   ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(call, argument, words):
   status, _, error = call(argument)
   assert status == 1 and words in error and error.count("\n") == 1
+
+
+def test_a_map_with_two_arms_is_drawn_and_judged(call, tmp_path):
+  more = ("--arm=adam:optimizer=adam,learning_rate=0.003", "--map=hidden=8,32")
+  status, said, _ = call(*more, "--num_seeds=5", "--photographs=6", "--steps=9")
+  assert status == 0 and "adam-hidden-32, 6 photographs, unmixed_moment: " in said
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  assert list(summary) == [f"{arm}-hidden-{n}" for arm in ("sgd", "adam") for n in (8, 32)]
+  assert set(summary["adam-hidden-8"]["6"]["verdicts"]) == {"weights", "checkpoint"}
+  page = (tmp_path / "run" / "report.html").read_text()
+  assert "Does it defend?" in page and "Beyond the line" in page

@@ -15,7 +15,7 @@ from scipy import special, stats
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.experiments.settings import Arm
 from jaxinv.experiments.study import study
-from jaxinv.experiments.study.verdict import Label
+from jaxinv.metrics.claims import Label
 from jaxinv.types import Hyper
 from launch import study as command
 from launch.run import StopSignal
