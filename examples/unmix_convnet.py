@@ -104,7 +104,8 @@ print(f"Training accuracy {right.mean():.2f}; the filters moved by {moved:.0%} o
 print(f"The spectrum counts {found.count.number} photographs of {len(members)}.")
 known = prepare(np.asarray(images).reshape(len(images), -1), SHAPE)
 scores = [score(seen, known, members) for seen in (pictures, ideal)]
-for what, got in zip(("unmixed", "from the true feature maps, the most there is"), scores):
+names = "unmixed", "from the true feature maps, the most there is"
+for what, got in zip(names, scores, strict=True):
   print(f"{what}: {got.identified.sum()} of {len(members)} identified,", end=" ")
   print(f"{(got.quality > 0.9).sum()} above 0.9, mean correlation {got.quality.mean():.3f}")
 
@@ -116,7 +117,8 @@ if sys.argv[-1].endswith(".png"):
   for place, photograph in enumerate(range(20)):
     row, column = 2 * (place // 10), place % 10
     axes[row, column].imshow(images[members[photograph]], cmap="gray", vmin=0, vmax=1)
-    axes[row + 1, column].imshow(pictures[partner[photograph]], cmap="gray", vmin=0, vmax=1)
+    # From its darkest to its brightest pixel: the maps' scale is that of filters that moved.
+    axes[row + 1, column].imshow(pictures[partner[photograph]], cmap="gray")
   for axis in axes.ravel():
     axis.axis("off")
   figure.savefig(sys.argv[-1])
