@@ -22,7 +22,6 @@ from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import LINEAR, OPTIMIZERS, Optimizer
 from jaxinv.types import Dataset, Hyper, Params, Release, Trained
 
-
 # Engines that are quicker than `primal` where they are exact; by name, and what they are for.
 _QUICK = {"gram": gram, "private_span": private_span}
 _SERVES = {
@@ -112,10 +111,12 @@ def make_engine(
   settings: Settings, chosen: EnginePlan, model: nn.Module, config: leakage.EvalConfig
 ) -> Engine:
   """Builds the trainer that was chosen, and maps it and what looks at its models over runs."""
-  layout = {"transposed_kernel": True} if chosen.together and settings.is_linear else {}
+  own = {"transposed_kernel": True} if chosen.together and settings.is_linear else {}
+  if chosen.kind == "private_span":
+    own = {"block": settings.record_every}
   optimizer = choose("optimizer", chosen.optimizer, OPTIMIZERS)
   parts = (model, choose("loss", settings.loss, LOSSES), optimizer, settings.batch_size)
-  trainer = ENGINES[chosen.kind](*parts, used=chosen.used, **layout)
+  trainer = ENGINES[chosen.kind](*parts, used=chosen.used, **own)
   if settings.keep_moment and chosen.kind == "primal":
     trainer = primal.keeping_moment(trainer)
   program = make_program(

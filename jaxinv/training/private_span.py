@@ -10,10 +10,9 @@ weights,
 
   c <- (1 - l d) c,    v <- (1 - l d)^2 v + (l s)^2.
 
-It is drawn once a block of steps, in place of at every one. At a look within a block the normals of
-that block stand with the variance so far: the weights are at every step distributed as DP-SGD's,
-and from block to block so is their path. Two looks within one block share their normals, which a
-random walk would not.
+It is drawn once a block of steps, in place of at every one. Where models are looked at no more than
+once in a block before its end, all looks of one model together are distributed as DP-SGD's, so that
+what two releases say together is right too: let blocks end where records are made.
 
 With n examples of p features a step draws n k normals in place of p k, and multiplies by weights
 that are n wide. The models are not those of the primal engine with the same key, but have the same
@@ -28,14 +27,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from jaxinv.models.params import output_bias
 from jaxinv.training import primal
 from jaxinv.training.hyper import IN_SPAN
 from jaxinv.training.losses import Loss
 from jaxinv.training.optimizers import Optimizer, sgd, stopped
-from jaxinv.training.projection import Means, Projection, project_difference
-from jaxinv.training.trainer import Trainer
+from jaxinv.training.projection import Means, Projection
+from jaxinv.training.trainer import Trainer, all_finite
 from jaxinv.types import (
   Data,
   Hyper,
@@ -50,8 +50,6 @@ from jaxinv.types import (
   TrainState,
 )
 
-# Steps of a block. A draw of the outside costs about as much as this many steps in the span.
-BLOCK = 25
 # What leads out of the examples' span, or needs the norm of noise outside it.
 _REFUSED = frozenset(("clip_norm", "dropout", "input_noise"))
 
@@ -61,12 +59,14 @@ class Outside(NamedTuple):
 
   Attributes:
     field: initial weights and noise up to the end of the last block.
+    within: coordinates of the part that does not count.
     share: of the field in the weights by now.
     variance: of the noise since.
     key: source of that noise.
   """
 
   field: Float[Array, "p k"]
+  within: Float[Array, "r k"]
   share: Float[Array, ""]
   variance: Float[Array, ""]
   key: PRNGKey
@@ -90,6 +90,7 @@ class _Engine(NamedTuple):
   inner: Trainer
   num_classes: int
   batch_size: int
+  block: int
   used: frozenset[str]
 
 
@@ -143,6 +144,7 @@ def make_trainer(
   optimizer: Optimizer,
   batch_size: int = 0,
   used: Collection[str] = IN_SPAN,
+  block: int = 25,
 ) -> Trainer:
   """Builds the engine; takes what `primal.make_trainer` takes, see `is_exact`.
 
@@ -152,20 +154,22 @@ def make_trainer(
     optimizer: plain SGD.
     batch_size: examples a step in the mean; 0 for the size of the training split.
     used: hyperparameters that runs use, `dp_clip` among them.
+    block: steps from one draw of the outside to the next, perhaps those between two records.
 
   Returns:
     The trainer; needs `rotation` in its data.
   """
   inner = primal.make_trainer(model, loss, optimizer, batch_size, used)
-  engine = _Engine(inner, model.num_classes, batch_size, frozenset(used))
+  engine = _Engine(inner, model.num_classes, batch_size, block, frozenset(used))
   return Trainer(
     init=partial(_init, engine),
     step=partial(_step, engine),
-    params=lambda state, data: _weights(_spread(state.params), data),
+    params=lambda state, data: _weights(state.params, data),
     logits=inner.logits,
     release=_release,
     evaluate=partial(_evaluate, engine),
     project=partial(_project, engine),
+    settle=_settle,
   )
 
 
@@ -177,10 +181,10 @@ def _in_span(data: Data) -> Data:
 def _init(engine: _Engine, key: PRNGKey, hyper: Hyper, data: Data) -> TrainState:
   state = engine.inner.init(key, hyper, data)
   field = _kernel(state.params)
-  seen = _with_kernel(state.params, _coordinates(field, data))
+  within = _coordinates(field, data)
   one, zero = jnp.ones((), field.dtype), jnp.zeros((), field.dtype)
-  outside = Outside(field, one, zero, _block_key(key, state.step))
-  return state._replace(params=Parted(seen, outside))
+  outside = Outside(field, within, one, zero, _block_key(key, state.step))
+  return state._replace(params=Parted(_with_kernel(state.params, within), outside))
 
 
 def _step(engine: _Engine, state: TrainState, hyper: Hyper, data: Data) -> tuple[TrainState, Info]:
@@ -189,53 +193,57 @@ def _step(engine: _Engine, state: TrainState, hyper: Hyper, data: Data) -> tuple
   after, info = engine.inner.step(inner, hyper, _in_span(data))
   hyper = stopped(hyper, state.step) if "steps" in engine.used else hyper
   decay = hyper.weight_decay if "weight_decay" in engine.used else 0.0
-  size = engine.batch_size or data.train.shape[0]
   factor = 1.0 - hyper.learning_rate * decay
+  size = engine.batch_size or data.train.shape[0]
   deviation = hyper.learning_rate * hyper.dp_noise * hyper.dp_clip / size
   outside = state.params.outside
   outside = outside._replace(
     share=outside.share * factor, variance=outside.variance * factor**2 + deviation**2
   )
+
+  def next_block():
+    return _drawn(outside, data)._replace(key=_block_key(state.key, after.step))
+
   # The step is never mapped, so under vmap this stays a branch, and nothing is drawn in a block.
-  outside = jax.lax.cond(
-    after.step % BLOCK == 0,
-    lambda outside: _new_block(outside, _block_key(state.key, after.step)),
-    lambda outside: outside,
-    outside,
-  )
+  outside = jax.lax.cond(after.step % engine.block == 0, next_block, lambda: outside)
   return after._replace(params=Parted(after.params, outside)), info
 
 
-def _block_key(key: PRNGKey, step: Float[Array, ""]) -> PRNGKey:
+def _block_key(key: PRNGKey, step: Int[Array, ""]) -> PRNGKey:
   return jax.random.fold_in(Stream.UNSEEN_NOISE.of(key), step)
 
 
-def _new_block(outside: Outside, key: PRNGKey) -> Outside:
-  field = outside.share * outside.field + _noise(outside)
-  return Outside(field, jnp.ones_like(outside.share), jnp.zeros_like(outside.variance), key)
-
-
-def _noise(outside: Outside) -> Float[Array, "p k"]:
+def _drawn(outside: Outside, data: Data) -> Outside:
+  """The outside with its noise in the field."""
   field = outside.field
-  return jnp.sqrt(outside.variance) * jax.random.normal(outside.key, field.shape, field.dtype)
+  noise = jax.random.normal(outside.key, field.shape, field.dtype)
+  field = outside.share * field + jnp.sqrt(outside.variance) * noise
+  return _all_in_field(outside, field, _coordinates(field, data))
 
 
-def _spread(params: Parted) -> tuple[Params, Float[Array, "p k"]]:
-  """The parameters that are seen, and weights that are right outside of the span."""
+def _all_in_field(outside: Outside, field: Array, within: Array) -> Outside:
+  one, zero = jnp.ones_like(outside.share), jnp.zeros_like(outside.variance)
+  return Outside(field, within, one, zero, outside.key)
+
+
+def _settle(params: Parted, data: Data) -> Parted:
+  """The same weights with all of the outside in its field."""
   outside = params.outside
+
+  def scaled():
+    return _all_in_field(outside, outside.share * outside.field, outside.share * outside.within)
+
   # At the end of a block there is nothing to draw.
-  noise = jax.lax.cond(
-    outside.variance > 0, _noise, lambda outside: jnp.zeros_like(outside.field), outside
-  )
-  return params.seen, outside.share * outside.field + noise
+  drawn = jax.lax.cond(outside.variance > 0, lambda: _drawn(outside, data), scaled)
+  return params._replace(outside=drawn)
 
 
-def _weights(parts: tuple[Params, Float[Array, "p k"]], data: Data) -> Params:
-  """The model's parameters: what is outside of the span of one part, and inside of the other."""
-  seen, field = parts
-  inside = _kernel(seen) - _coordinates(field, data)
+def _weights(params: Parted, data: Data) -> Params:
+  """The model's parameters: the field, but inside of the span what is seen."""
+  seen, outside = _settle(params, data)
+  inside = _kernel(seen) - outside.within
   moved = jnp.matmul(data.rotation.basis.T, inside, precision="highest")
-  return _with_kernel(seen, field + moved)
+  return _with_kernel(seen, outside.field + moved)
 
 
 def _coordinates(weights: Float[Array, "p k"], data: Data) -> Float[Array, "r k"]:
@@ -255,21 +263,29 @@ def _with_kernel(params: Params, kernel: Array) -> Params:
 def _release(
   first: Parted, state: TrainState, data: Data, earlier: Snapshot | None = None
 ) -> Release:
-  now, start = (_weights(_spread(params), data) for params in (state.params, first))
-  return Release(now, start, previous_params=earlier and _weights(_spread(earlier.params), data))
+  previous = earlier and _weights(earlier.params, data)
+  return Release(_weights(state.params, data), _weights(first, data), previous_params=previous)
 
 
 def _evaluate(engine: _Engine, state: TrainState, data: Data) -> Record:
   seen, outside = state.params
   found = engine.inner.evaluate(state._replace(params=seen), _in_span(data))
-  scalars = jnp.isfinite(outside.share) & jnp.isfinite(outside.variance)
-  return found._replace(finite=found.finite & scalars & jnp.isfinite(outside.field).all())
+  return found._replace(finite=found.finite & all_finite(outside[:4]))
 
 
 def _project(
   engine: _Engine, params: Parted, minus: Parted | None, data: Data, means: Means
 ) -> Projection:
-  parts = _spread(params)
+  """Of settled parameters, without forming weights: W = F + Q^T (S - Q F), and means see S."""
+  parts = params.seen, params.outside.field, params.outside.within
   if minus is not None:
-    parts = jax.tree.map(jnp.subtract, parts, _spread(minus))
-  return project_difference(_weights(parts, data), None, engine.num_classes, means)
+    others = minus.seen, minus.outside.field, minus.outside.within
+    parts = jax.tree.map(jnp.subtract, parts, others)
+  seen, field, within = parts
+  own, num_features = _kernel(seen), field.shape[0]
+  averages = (field.sum(0) + data.rotation.basis.sum(1) @ (own - within)) / num_features
+  gram = field.T @ field + own.T @ own - within.T @ within
+  gram -= num_features * averages[:, None] * averages[None]
+  products = own.T @ (means.shares @ data.rotation.coordinates).T
+  products -= averages[:, None] * num_features * (means.shares @ data.pixel_means)[None]
+  return Projection(products, gram, output_bias(seen, engine.num_classes))
