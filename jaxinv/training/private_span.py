@@ -263,8 +263,10 @@ def _with_kernel(params: Params, kernel: Array) -> Params:
 def _release(
   first: Parted, state: TrainState, data: Data, earlier: Snapshot | None = None
 ) -> Release:
+  # Before the first step the field is the weights.
+  start = _with_kernel(first.seen, first.outside.field)
   previous = earlier and _weights(earlier.params, data)
-  return Release(_weights(state.params, data), _weights(first, data), previous_params=previous)
+  return Release(_weights(state.params, data), start, previous_params=previous)
 
 
 def _evaluate(engine: _Engine, state: TrainState, data: Data) -> Record:
