@@ -24,8 +24,9 @@ _LEAST_SCALE = 0.2
 _STRIDE = 4
 # ... but so many at least, where there are.
 _FEWEST = 12_000
-# Starts agree well enough from this mean stability on.
-_AGREE = 0.9
+# Starts agree well enough from this mean stability on. Where they do not, another detail is tried
+# that has so many independent values for each source.
+_AGREE, _ENOUGH = 0.9, 50
 # A pair is mended where one is seen so much less than usual, and than the other (logarithms) ...
 _FAINT, _FAINTER = -0.4, 0.7
 # ... and the best partner loses so much less contrast than the next best.
@@ -89,12 +90,24 @@ def _mixed(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n y x *c
   return np.diff(np.diff(images, axis=1), axis=2)
 
 
-# In which photographs are told apart: the second differences, those down and across alone, and the
-# same twice, in this order. The last are for what a filter has made of photographs.
+def _blurred(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n y x *c"]:
+  """Means with the neighbours by the binomial of 4: as a Gaussian of one pixel."""
+  for axis in (1, 2):
+    for _ in range(4):
+      last = images.shape[axis] - 1
+      images = np.take(images, range(last), axis) + np.take(images, range(1, last + 1), axis)
+  return images / 2**8
+
+
+# In which photographs are told apart, in this order: the second differences; the same of blurred
+# images, for mixtures with white noise in them, as initial weights are; those down and across
+# alone, and the same twice, for what a filter has made of photographs.
+# With each, how many of its values say as much as one that is independent of the others.
 _DETAILS = (
-  detail,
-  lambda images: _mixed(images).reshape(len(images), -1),
-  lambda images: _mixed(_mixed(images)).reshape(len(images), -1),
+  (detail, 1),
+  (lambda images: detail(_blurred(images)), 8),
+  (lambda images: _mixed(images).reshape(len(images), -1), 1),
+  (lambda images: _mixed(_mixed(images)).reshape(len(images), -1), 1),
 )
 
 
@@ -121,12 +134,14 @@ def separate(
     The mixtures, one a column, scaled so that a bias sees 1; and each one's stability.
   """
   chosen = None
-  for detail_of in _DETAILS:
-    tried = _start_in(detail_of(pictures), pictures, ones, largest, restarts, seed)
-    if tried is not None and (chosen is None or tried.agreement > chosen.agreement):
-      chosen = tried
+  for detail_of, redundancy in _DETAILS:
     if chosen is not None and chosen.agreement > _AGREE:
       break
+    values = detail_of(pictures)
+    # Of few values all starts find the same mixture, whatever it is.
+    if chosen is None or values.shape[1] >= _ENOUGH * redundancy * len(values):
+      tried = _start_in(values, pictures, ones, largest, restarts, seed)
+      chosen = tried if chosen is None or tried.agreement > chosen.agreement else chosen
   whitening, mixtures, tries, best, _ = chosen
   for how in _THEN:
     best = mend_pairs(np.asarray(_ica(mixtures, best, how), float), mixtures)
@@ -161,10 +176,8 @@ def _start_in(
   largest: float,
   restarts: int,
   seed: int,
-) -> _Started | None:
-  """Starts in one kind of detail; None where there is too little of it."""
-  if detail.shape[1] <= len(detail):
-    return None
+) -> _Started:
+  """Starts in one kind of detail."""
   detail = detail - detail.mean(1, keepdims=True)
   powers, vectors = np.linalg.eigh(detail @ detail.T / detail.shape[1])
   whitening = vectors / np.sqrt(np.maximum(powers, 1e-9 * powers[-1]))

@@ -6,7 +6,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxinv.experiments.photographs.photographs import MOMENT, UNMIXED, Attacked, Cell, Result
+from jaxinv.experiments.photographs.photographs import (
+  ALONE,
+  ATTACKERS,
+  MOMENT,
+  UNMIXED,
+  Attacked,
+  Cell,
+  Result,
+)
 from jaxinv.experiments.photographs.score import RECOVERED
 from jaxinv.experiments.photographs.settings import Axis
 from jaxinv.metrics.stats import Interval
@@ -20,6 +28,12 @@ from jaxinv.runs.figures import (
   short,
 )
 
+_LOOKS = {
+  UNMIXED: {"marker": "o", "linestyle": "-"},
+  ALONE: {"marker": "^", "linestyle": ":"},
+  MOMENT: {"marker": "s", "linestyle": "--"},
+}
+_HELD = {UNMIXED: "W0 known", ALONE: "weights alone", MOMENT: "optimiser's state"}
 # Photographs shown of each third: the best, those in the middle, the worst.
 _SHOWN = 5
 
@@ -86,23 +100,22 @@ def _drawable(image: np.ndarray, is_scaled: bool) -> np.ndarray:
 def map_figure(summary: Mapping, cells: Mapping[str, Mapping[int, Cell]]) -> Figure:
   """Shares of photographs identified and recovered against their number, by arm and attacker."""
   figure, axes = new_figure(1, 2, (10.5, 3.9), sharey=True)
-  lines, words, index = [], [], 0
-  for arm, by_number in cells.items():
-    for attack in (UNMIXED, MOMENT):
+  lines, words = [], []
+  for index, (arm, by_number) in enumerate(cells.items()):
+    for attack, look in _LOOKS.items():
       numbers = [n for n in by_number if summary[arm][str(n)].get(attack)]
       if not numbers:
         continue
       for axis, metric in zip(axes[0], ("identified", "recovered"), strict=True):
         found = [Interval(**summary[arm][str(n)][attack][metric]) for n in numbers]
-        style = filling(index) | {"marker": "o" if attack == UNMIXED else "s", "markersize": 5}
+        style = filling(index) | look | {"markersize": 5}
         line = axis.plot(numbers, [x.mean for x in found], **style)[0]
         for number, interval in zip(numbers, found, strict=True):
           bars = interval_bars(interval)
           if bars is not None:
             axis.errorbar([number], [interval.mean], bars, color=style["color"], capsize=2)
       lines.append(line)
-      words.append(arm if attack == UNMIXED else f"{arm}, with the optimiser's state")
-      index += 1
+      words.append(f"{arm}, {_HELD[attack]}")
   units = max(cell.units for by_number in cells.values() for cell in by_number.values())
   for axis, title in zip(axes[0], ("identified", f"recovered (above {RECOVERED:g})"), strict=True):
     axis.set_ylim(-0.03, 1.05)
@@ -131,7 +144,7 @@ def heat_figure(summary: Mapping, result: Result, arms: Sequence[str], axis: Axi
   panels = [
     (arm, attack)
     for arm in arms
-    for attack in (UNMIXED, MOMENT)
+    for attack in ATTACKERS
     if any(attack in cell.attacked for cell in result.cells[_named(arm, axis, 0)].values())
   ]
   numbers = list(next(iter(result.cells.values())))
@@ -153,7 +166,7 @@ def heat_figure(summary: Mapping, result: Result, arms: Sequence[str], axis: Axi
         _, found = first_found(result.cells[name][number], attack)
         if found is not None and found.unmixed.count.certain:
           place.plot([j + 0.36], [i - 0.34], "o", color="#D55E00", markersize=3)
-    place.set_title(short(arm if attack == UNMIXED else f"{arm}, state"), parse_math=False)
+    place.set_title(f"{short(arm, 18)}\n{_HELD[attack]}", parse_math=False, fontsize=9)
     place.set_xticks(range(len(numbers)), list(map(str, numbers)))
     place.set_yticks(rows, [f"{value:g}" for value in axis.values])
     place.set_xlabel("photographs")

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from jaxinv.experiments.photographs import figures
 from jaxinv.experiments.photographs.photographs import (
+  ALONE,
+  ATTACKERS,
   MOMENT,
   OTHERS,
   SHUFFLED,
@@ -15,7 +17,7 @@ from jaxinv.experiments.photographs.photographs import (
 )
 from jaxinv.experiments.photographs.score import RECOVERED
 from jaxinv.experiments.photographs.settings import PhotographsSpec
-from jaxinv.experiments.photographs.verdict import CHECKPOINT, WEIGHTS
+from jaxinv.experiments.photographs.verdict import CHECKPOINT, INIT, WEIGHTS
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs import page
 from jaxinv.runs.figures import save_all
@@ -24,13 +26,18 @@ from jaxinv.types import Dataset
 
 _WORDS = {
   UNMIXED: "W0 known",
+  ALONE: "the weights alone",
   MOMENT: "the optimiser's state",
   UNTRAINED: "control: noise in place of the change",
   SHUFFLED: "control: pixels in another order",
   OTHERS: "control: other photographs asked for",
 }
 
-_HELD = {WEIGHTS: "the weights and W0", CHECKPOINT: "a checkpoint with the optimiser's state"}
+_HELD = {
+  WEIGHTS: "the weights alone",
+  INIT: "the weights and W0",
+  CHECKPOINT: "W0, and a checkpoint with the optimiser's state",
+}
 
 
 class PageData(NamedTuple):
@@ -171,7 +178,7 @@ def _rows(summary: Mapping, controls: bool) -> list[tuple[str, ...]]:
   for arm, by_number in summary.items():
     for count, table in by_number.items():
       for attack, words in _WORDS.items():
-        if (attack not in (UNMIXED, MOMENT)) != controls or not table.get(attack):
+        if (attack not in ATTACKERS) != controls or not table.get(attack):
           continue
         found = {name: Interval(**values) for name, values in table[attack].items()}
         row = (arm, count, words, interval(found["identified"]), interval(found["recovered"]))

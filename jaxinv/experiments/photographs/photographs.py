@@ -33,8 +33,10 @@ from jaxinv.experiments.photographs.settings import (
 from jaxinv.models.params import unflatten
 from jaxinv.types import Dataset
 
-# The attackers: one knows W0, one holds the optimiser's state, as a checkpoint of training does.
-UNMIXED, MOMENT = "unmixed", "unmixed_moment"
+# The attackers: one knows W0, one holds the weights alone, and one the optimiser's state, as a
+# checkpoint of training does.
+UNMIXED, ALONE, MOMENT = "unmixed", "unmixed_alone", "unmixed_moment"
+ATTACKERS = (UNMIXED, ALONE, MOMENT)
 # The controls, which must fail.
 UNTRAINED, SHUFFLED, OTHERS = "untrained", "shuffled_pixels", "other_photographs"
 
@@ -189,6 +191,7 @@ def _changes(arm: ArmOutcome, models: range, num_features: int) -> dict[str, lis
   for i in models:
     now, first = (_params(arrays, prefix, i) for prefix in ("", "init_"))
     held.setdefault(UNMIXED, []).append(change_of(now, first, num_features, factor=None))
+    held.setdefault(ALONE, []).append(change_of(now, None, num_features))
     if moment := {k: v[i] for k, v in arrays.items() if k.startswith("moment/")}:
       held.setdefault(MOMENT, []).append(change_of(unflatten(moment)["moment"], None, num_features))
   return held

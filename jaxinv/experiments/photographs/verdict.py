@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.experiments.photographs.photographs import MOMENT, UNMIXED, Cell, Result
+from jaxinv.experiments.photographs.photographs import ALONE, MOMENT, UNMIXED, Cell, Result
 from jaxinv.metrics import claims
 from jaxinv.metrics.claims import FEWEST_SEEDS, LEVEL, Label
 from jaxinv.metrics.stats import Interval, detectable_effect, mean_intervals, paired_difference
 
-# What attackers hold: W0 beside the weights, or a checkpoint, which has the optimiser's state too.
-WEIGHTS, CHECKPOINT = "weights", "checkpoint"
-_ATTACKS = {WEIGHTS: (UNMIXED,), CHECKPOINT: (UNMIXED, MOMENT)}
+# What attackers hold: the weights alone, W0 too, or a checkpoint, which has the optimiser's state.
+WEIGHTS, INIT, CHECKPOINT = "weights", "weights_and_init", "checkpoint"
+_ATTACKS = {WEIGHTS: (ALONE,), INIT: (ALONE, UNMIXED), CHECKPOINT: (ALONE, UNMIXED, MOMENT)}
 
 
 class Verdict(NamedTuple):
@@ -58,7 +58,7 @@ def judge(result: Result, margin: float) -> dict[str, dict[int, dict[str, Verdic
     if result.baselines[arm] != arm
     for number, cell in by_number.items()
     for held in _ATTACKS
-    if held == WEIGHTS or MOMENT in cell.attacked
+    if _ATTACKS[held][-1] in cell.attacked
   }
   labels = {key: label for key, pair in pairs.items() if (label := _untested(*pair, margin))}
   open_ones = [key for key in pairs if key not in labels]

@@ -28,7 +28,7 @@ def test_nothing_found_is_no_figure_and_no_error(result, leaves):
 
 def test_the_map_has_a_line_an_arm_and_attacker(result):
   drawn = figures.map_figure(summarize(result, 0.05), result.cells)
-  # Three arms with W0, and Adam's state.
-  assert len(drawn.legends[0].get_texts()) == 4
+  # Three arms with W0 and without, and Adam's state.
+  assert len(drawn.legends[0].get_texts()) == 7
   line = drawn.axes[0].lines[0]
   assert line.get_xdata().tolist() == [12] and line.get_ydata().tolist() == [1.0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxinv.experiments.photographs.photographs import MOMENT, UNMIXED, Result
-from jaxinv.experiments.photographs.verdict import CHECKPOINT, WEIGHTS, identified, judge
+from jaxinv.experiments.photographs.verdict import CHECKPOINT, INIT, identified, judge
 from jaxinv.metrics.claims import Label
 
 
@@ -48,7 +48,7 @@ def test_labels_follow_the_intervals(made):
     useless=made([0] * 6, accuracy=0.5),
     diverged=made([None] * 6),
   )
-  labels = {name: held[WEIGHTS].label for name, held in found.items()}
+  labels = {name: held[INIT].label for name, held in found.items()}
   assert labels == {
     "hidden": Label.LOWERS,
     "same": Label.NO_EFFECT,
@@ -56,14 +56,14 @@ def test_labels_follow_the_intervals(made):
     "useless": Label.NOT_USEFUL,
     "diverged": Label.NOT_TRAINED,
   }
-  assert found["hidden"][WEIGHTS].identified == pytest.approx(5 / 72)
-  assert found["hidden"][WEIGHTS].difference.mean == pytest.approx(5 / 72 - 1)
+  assert found["hidden"][INIT].identified == pytest.approx(5 / 72)
+  assert found["hidden"][INIT].difference.mean == pytest.approx(5 / 72 - 1)
 
 
 def test_who_holds_a_checkpoint_has_the_stronger_of_two_attacks(made):
   whole, arm = made([12] * 6), made([1, 0, 1, 2, 1, 0], moment=[12, 12, 11, 12, 12, 12])
   found = _judged(whole, adam=arm)["adam"]
-  assert found[WEIGHTS].label == Label.LOWERS and found[CHECKPOINT].label != Label.LOWERS
+  assert found[INIT].label == Label.LOWERS and found[CHECKPOINT].label != Label.LOWERS
   assert identified(arm, (UNMIXED, MOMENT)).tolist() == identified(arm, (MOMENT,)).tolist()
   # The moment may also be the weaker one.
   weak = made([12] * 6, moment=[0] * 6)
@@ -73,11 +73,11 @@ def test_who_holds_a_checkpoint_has_the_stronger_of_two_attacks(made):
 def test_few_seeds_and_lost_seeds_are_said(made):
   whole = made([12, 12, 12, 12, 12, None])
   found = _judged(whole, few=made([0, 0, 0, 0, None, 0]), enough=made([0, 1, 0, 1, 0, 0]))
-  assert found["few"][WEIGHTS].label == Label.TOO_FEW
-  assert found["enough"][WEIGHTS].label == Label.LOWERS
-  assert found["enough"][WEIGHTS].difference.n == 5
+  assert found["few"][INIT].label == Label.TOO_FEW
+  assert found["enough"][INIT].label == Label.LOWERS
+  assert found["enough"][INIT].difference.n == 5
   lost = _judged(made([None] * 6), arm=made([1] * 6))
-  assert lost["arm"][WEIGHTS].label == Label.NOT_COMPARABLE
+  assert lost["arm"][INIT].label == Label.NOT_COMPARABLE
 
 
 def test_the_baseline_is_not_judged_and_arms_are_judged_at_the_same_value(made):
@@ -86,5 +86,5 @@ def test_the_baseline_is_not_judged_and_arms_are_judged_at_the_same_value(made):
   baselines = {name: f"sgd{name[name.index('-') :]}" for name in cells}
   found = judge(Result({name: {12: cell} for name, cell in cells.items()}, baselines), 0.05)
   assert set(found) == {"adam-hidden-8", "adam-hidden-64"}
-  assert found["adam-hidden-8"][12][WEIGHTS].label == Label.NO_EFFECT
-  assert found["adam-hidden-64"][12][WEIGHTS].label == Label.LOWERS
+  assert found["adam-hidden-8"][12][INIT].label == Label.NO_EFFECT
+  assert found["adam-hidden-64"][12][INIT].label == Label.LOWERS
