@@ -91,6 +91,18 @@ class Svd(NamedTuple):
   right: Float[Array, "r p"]
 
 
+class Rotation(NamedTuple):
+  """Orthonormal coordinates of the span of examples: inputs = coordinates @ basis.
+
+  Attributes:
+    coordinates: of the examples.
+    basis: orthonormal rows.
+  """
+
+  coordinates: Float[Array, "n r"]
+  basis: Float[Array, "r p"]
+
+
 class Data(NamedTuple):
   """What a compiled program sees of a data set: all examples, and one seed's split of them.
 
@@ -111,6 +123,7 @@ class Data(NamedTuple):
       `attacks.filtered.components`. None where no attack needs them.
     svd: of all examples, where it is looked for what each left in the weights, see
       `attacks.traces`; None elsewhere.
+    rotation: of all examples, in which `private_span` trains; None elsewhere.
   """
 
   inputs: Float[Array, "n p"]
@@ -124,6 +137,7 @@ class Data(NamedTuple):
   cosines: Float[Array, "n p"] | None = None
   components: Float[Array, "2 r p"] | None = None
   svd: Svd | None = None
+  rotation: Rotation | None = None
 
 
 class Hyper(NamedTuple):
@@ -261,6 +275,7 @@ class Stream(Enum):
   ROBUSTNESS = ("network", 2)  # The attack that measures robust accuracy.
   STEP_NOISE = ("run", 2)  # Dropout, noise on inputs, DP-SGD, an adversary's starts.
   RELEASE_NOISE = ("run", 3)  # Noise added on release.
+  UNSEEN_NOISE = ("run", 4)  # DP-SGD's noise outside of the span of the examples.
 
   @property
   def label(self) -> int:

@@ -11,7 +11,8 @@ is read as images, by the attacks that what is given allows; each image is teste
 noise has not, and with --reference compared with photographs.
 
 With --init_weights or --previous_weights, what training changed in the first layer is unmixed: of
-how many images it is made, and which they are.
+how many images it is made, and which they are. So is the sum of gradients that an optimiser keeps,
+where the file is a checkpoint that holds one: Adam's first moment, momentum's buffer.
 
 Writes report.html, audit.json and recovered.npz into --out_dir.
 

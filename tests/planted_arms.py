@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxinv.experiments.outcome import ArmOutcome
-from jaxinv.experiments.study.verdict import Label
+from jaxinv.metrics.claims import Label
 
 SEEDS, TARGET, MARGIN = 12, 0.7, 0.05
 # Held-out accuracy at each record: the target is reached at the third, exactly.

@@ -11,6 +11,9 @@ from jaxinv.attacks.single.unmixing import Count
 from jaxinv.metrics.matching import Match
 from jaxinv.types import References
 
+# What an attacker holds who has a whole checkpoint, beside the fields of `Release`.
+OPTIMIZER_STATE = "optimizer_state"
+
 
 class Tensor(NamedTuple):
   """A tensor of the audited model, and what became of it.
@@ -86,11 +89,12 @@ class Finding(NamedTuple):
 
 
 class Unmixing(NamedTuple):
-  """What the change of the first layer is made of: single images, see `attacks.unmixing`.
+  """What the change of the first layer is made of: single images, see `attacks.single.unmixing`.
 
   Attributes:
     source: the tensor's name.
-    earlier: what was taken off, a field of `Release`: `init_params` or `previous_params`.
+    earlier: what was taken off, a field of `Release`: `init_params` or `previous_params`; or
+      `optimizer_state`, where nothing was, as the tensor is an optimiser's sum of gradients.
     layout: how the pixels lie in the tensor.
     count: how many images the change is made of, as its singular values tell; 0 where they do not.
     images: those images, by falling stability; none where they were counted only.
@@ -131,13 +135,18 @@ class Unmixing(NamedTuple):
     return f"Unmixing({self.source!r}, {told})"
 
   @property
-  def since(self) -> str:
-    """What was taken off, in words."""
-    return {"init_params": "the initial weights"}.get(self.earlier, "the earlier release")
+  def mixture(self) -> str:
+    """What the images are mixed in, in words."""
+    if self.earlier == OPTIMIZER_STATE:
+      return f"the sum of gradients that the optimiser keeps in {self.source}"
+    since = "the initial weights" if self.earlier == "init_params" else "the earlier release"
+    return f"the change of {self.source} since {since}"
 
   @property
   def knowledge(self) -> str:
     """What the attacker must hold, as `Attack.knowledge` has it."""
+    if self.earlier == OPTIMIZER_STATE:
+      return "checkpoint"
     return Attack("unmixed", lambda *_: None, frozenset({"params", self.earlier})).knowledge
 
 
@@ -230,6 +239,19 @@ def clearness(finding: Finding) -> tuple[np.ndarray, ...]:
     return np.zeros_like(structured), structured, finding.morans_i
   clear = np.where(finding.matched, np.abs(finding.match.person_ncc), finding.morans_i)
   return finding.matched.astype(float), structured, clear
+
+
+def is_sum_of_gradients(name: str) -> bool:
+  """Whether a tensor is an optimiser's first moment or momentum, by its name, as tools have it.
+
+  Example:
+    >>> is_sum_of_gradients("opt_state/0/mu/Dense_0/kernel")
+    True
+    >>> is_sum_of_gradients("opt_state/0/nu/Dense_0/kernel")
+    False
+  """
+  first = r"(^|[/.])(mu|trace|exp_avg|momentum_buffer|momentum)([/.]|$)"
+  return is_memory(name) and bool(re.search(first, name))
 
 
 def is_memory(name: str) -> bool:

@@ -34,10 +34,11 @@ def to_json(audit: Audit, command: str, config: Mapping) -> dict[str, Any]:
     units, in rising order: `index`, `morans_i`, `p`, `q`, `structured`; and with references, else
       null: `person` (that stands out most), `person_ncc`, `match_p`, `match_q`, `matched`, and
       `nearest`: the nearest reference images [{`file`, `ncc`}], else [].
-    unmixed: null without earlier weights, where certain attacks were asked for, and for models that
-      it is not for; else `tensor`, `knowledge`, `photographs` (how many its change is made of; null
-      where the singular values do not tell, which is no sign of safety), `cliff` (the factor by
-      which they fall behind these; where it is not `certain`, beyond any fall near it), `certain`,
+    unmixed: null without earlier weights or an optimiser's sum of gradients, where certain attacks
+      were asked for, and for models that it is not for; else `tensor`, `knowledge`, `photographs`
+      (how many it is made of; null where the singular values do not tell, which is no sign of
+      safety), `cliff` (the factor by which they fall behind these; where it is not `certain`,
+      beyond any fall near it), `certain`,
       `stability` (the mean), `matched` (how many clearly match a reference; null without), and of
       the `images`, where they were separated: `index`, `stability`, and `nearest` (a reference's
       file), `ncc`, `detail_ncc` (over second differences) and `matched`, or null.

@@ -1,8 +1,8 @@
 """Single photographs unmixed from what training did to the audited model's first layer.
 
-The attack is `attacks.single.unmixing`; here it is applied to what an audit was given, and its images are
-compared with the references. An image counts as one of these photographs only where it is much
-nearer to it than to every photograph of anybody else.
+The attack is `attacks.single.unmixing`; here it is applied to what an audit was given, and its
+images are compared with the references. An image counts as one of these photographs only where it
+is much nearer to it than to every photograph of anybody else.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,12 @@ from jaxtyping import Bool, Float, Int
 from jaxinv.attacks.single.separation import detail
 from jaxinv.attacks.single.unmixing import Change, change_of, count_sources, spectrum, unmix
 from jaxinv.auditing import extraction
-from jaxinv.auditing.findings import Unmixing, is_memory
+from jaxinv.auditing.findings import (
+  OPTIMIZER_STATE,
+  Unmixing,
+  is_memory,
+  is_sum_of_gradients,
+)
 from jaxinv.auditing.given import AttackerTensors
 from jaxinv.auditing.sources import Source
 from jaxinv.errors import InputError
@@ -39,6 +44,8 @@ def unmix_change(
 ) -> tuple[Unmixing | None, list[str]]:
   """Unmixes the change of the first layer that takes images, where an earlier state is held.
 
+  Or the sum of gradients that an optimiser keeps of that layer, where it is in the file.
+
   Args:
     sources: where there may be images.
     held: what the attacker holds.
@@ -46,30 +53,34 @@ def unmix_change(
 
   Returns:
     What the change is made of, and notes. None for models with convolutions, whose first layer
-    takes patches, and where there is no earlier state, no dense layer, or no change.
+    takes patches, and where there is neither an earlier state nor an optimiser's, no dense layer,
+    or no change.
   """
   source = _first_layer(sources)
   states = [name for name in ("init_params", "previous_params") if getattr(held, name) is not None]
-  if source is None or not states:
+  sums = [it for it in sources if it.layers and is_sum_of_gradients(it.tensor)]
+  if source is None or not (states or sums):
     return None, []
   if why := _too_large(source, held.params[source.tensor].shape):
     return None, [f"The change of {source.tensor} was not unmixed: {why}."]
-  tried = [it for name in states if (it := _counted(source, held, name)) is not None]
+  tried = [_counted(source, held, name) for name in states]
+  tried += [_counted_sum(it, held) for it in sums[:1]]
+  tried = [it for it in tried if it is not None]
   if not tried:
     return None, []
-  # The sum of all training comes first, unless only the later release gives a number.
-  best, change = next((it for it in tried if it[0].count.number), tried[0])
+  # The first is the sum of all training; a later one where that one alone gives a number.
+  best, change = max(tried, key=lambda it: (it[0].count.certain, it[0].count.number > 0))
   if not best.count.number:
     return best, [_no_number(best)]
   if best.count.number > _MOST_IMAGES:
     return best, [
-      f"The images that the change of {best.source} is made of were counted and not separated: "
-      f"there are more than {_MOST_IMAGES}."
+      f"The images that {best.mixture} is made of were counted and not separated: there are more "
+      f"than {_MOST_IMAGES}."
     ]
   try:
     found = unmix(change, source.image_shape, best.count.number)
   except InputError as error:
-    return best, [f"The change of {best.source} was not unmixed: {error}."]
+    return best, [f"{best.mixture[0].upper()}{best.mixture[1:]} was not unmixed: {error}."]
   best = best._replace(
     images=found.images.astype(np.float32), stability=found.stability, is_scaled=found.is_scaled
   )
@@ -117,12 +128,24 @@ def _counted(source: Source, held: AttackerTensors, earlier: str) -> tuple[Unmix
   return Unmixing(source.tensor, earlier, layout, count, nothing, np.zeros(0)), change
 
 
+def _counted_sum(source: Source, held: AttackerTensors) -> tuple[Unmixing, Change] | None:
+  """The number of images in an optimiser's sum of gradients; None where it is zero."""
+  layout = extraction.choose_layout(held, source)
+  now = extraction.first_layer(held.params, source, layout)
+  change = change_of(now, None, int(np.prod(source.image_shape)))
+  if not change.kernel.any():
+    return None
+  count = count_sources(change, spectrum(change)[0])
+  nothing = np.zeros((0, *source.image_shape), np.float32)
+  return Unmixing(source.tensor, OPTIMIZER_STATE, layout, count, nothing, np.zeros(0)), change
+
+
 def _no_number(found: Unmixing) -> str:
   return (
-    f"The change of {found.source} since {found.since} does not tell how many images it is made "
-    "of: its singular values have no cliff. That is no sign of safety: where there are as many "
-    "images as units, or the optimiser or noise blurs the cliff, the number is hidden and the "
-    "images are not."
+    f"{found.mixture[0].upper()}{found.mixture[1:]} does not tell how many images it is made of: "
+    "its singular values have no cliff. That is no sign of safety: where there are as many images "
+    "as units, or the optimiser or noise blurs the cliff, the number is hidden and the images are "
+    "not."
   )
 
 

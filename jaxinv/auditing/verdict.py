@@ -60,7 +60,7 @@ def _shown(audit: Audit, matched: Sequence["_Tally"]) -> list[str]:
     matches = "matches" if num == 1 else "match"
     sentences = [
       f"{head}: {count(num, 'image')} that clearly {matches} a reference photograph can be read "
-      f"out of what training changed since {audit.unmixed.since}."
+      f"out of {audit.unmixed.mixture}."
     ]
   if any(tally.flagged for tally in matched):
     text = f"{_subject(matched, 'resemble')} one of {_whom(audit)} beyond chance."
@@ -99,7 +99,7 @@ def unmixed_words(audit: Audit) -> list[str]:
   if found.count.certain:
     about, fall = "", f"its singular values fall by a factor of {cliff} behind them"
   first = (
-    f"The change of {found.source} since {found.since} is made of {about}"
+    f"{found.mixture[0].upper()}{found.mixture[1:]} is made of {about}"
     f"{count(found.count.number, 'image')} ({fall})."
   )
   if not len(found.images):

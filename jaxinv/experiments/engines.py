@@ -16,18 +16,25 @@ from jaxinv.experiments.in_training import measure_group_in_training
 from jaxinv.experiments.settings import ENGINES, Arm, Settings, program_name
 from jaxinv.metrics.metric import Targets
 from jaxinv.models.params import class_weights
-from jaxinv.training import gram, primal
+from jaxinv.training import gram, primal, private_span
 from jaxinv.training.hyper import ON_RELEASE, OUTSIDE, used
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import LINEAR, OPTIMIZERS, Optimizer
 from jaxinv.types import Dataset, Hyper, Params, Release, Trained
+
+# Engines that are quicker than `primal` where they are exact; by name, and what they are for.
+_QUICK = {"gram": gram, "private_span": private_span}
+_SERVES = {
+  "gram": f"{', '.join(LINEAR)}, without {', '.join(OUTSIDE)}",
+  "private_span": "sgd with dp_clip, without clip_norm, dropout, input_noise",
+}
 
 
 class EnginePlan(NamedTuple):
   """How the arms of one program are trained.
 
   Attributes:
-    kind: `primal` or `gram`.
+    kind: `primal`, `gram` or `private_span`.
     optimizer: a name or a function, see `Arm`.
     used: hyperparameters that some of the arms make use of.
     together: whether all models share one large matrix product.
@@ -54,20 +61,24 @@ def choose_engine(
     The plan.
 
   Raises:
-    InputError: the gram engine is asked for, and cannot train these arms.
+    InputError: a quicker engine is asked for, and cannot train these arms.
   """
   optimizer = arms[0].optimizer
   used_by_any = frozenset().union(*(used(arm.hyper) for arm in arms))
-  exact = settings.model is None and gram.is_exact(optimizer, settings.hidden, used_by_any)
-  if settings.engine == "gram" and not exact:
-    raise InputError(
-      f"the gram engine cannot train {program_name(arms[0])} with {len(settings.hidden)} hidden "
-      f"layers: it is for linear models and {', '.join(LINEAR)}, without "
-      f"{', '.join(OUTSIDE)}; give --engine=auto"
-    )
+  exact = [
+    name
+    for name, engine in _QUICK.items()
+    if settings.model is None and engine.is_exact(optimizer, settings.hidden, used_by_any)
+  ]
   kind = settings.engine
+  if kind in _QUICK and kind not in exact:
+    raise InputError(
+      f"the {kind} engine cannot train {program_name(arms[0])} with {len(settings.hidden)} hidden "
+      f"layers: it is for linear models and {_SERVES[kind]}; give --engine=auto"
+    )
   if kind == "auto":
-    kind = "gram" if exact and gram.is_faster(num_examples, num_features) else "primal"
+    quick = [name for name in exact if _QUICK[name].is_faster(num_examples, num_features)]
+    kind = (*quick, "primal")[0]
   # Where all models multiply the same examples by their weights, together they make one large
   # product, which is worth more than a core's cache.
   together = kind == "primal" and not settings.batch_size and not used_by_any & set(OUTSIDE)
@@ -78,7 +89,7 @@ class Engine(NamedTuple):
   """The compiled functions for the arms that one program trains.
 
   Attributes:
-    kind: `primal` or `gram`.
+    kind: `primal`, `gram` or `private_span`.
     is_linear: whether the model is linear, so that its class weights say all.
     program: trains a group.
     measure: places -> (group, place, healthy) -> what is measured of a group.
@@ -100,10 +111,12 @@ def make_engine(
   settings: Settings, chosen: EnginePlan, model: nn.Module, config: leakage.EvalConfig
 ) -> Engine:
   """Builds the trainer that was chosen, and maps it and what looks at its models over runs."""
-  layout = {"transposed_kernel": True} if chosen.together and settings.is_linear else {}
+  own = {"transposed_kernel": True} if chosen.together and settings.is_linear else {}
+  if chosen.kind == "private_span":
+    own = {"block": settings.record_every}
   optimizer = choose("optimizer", chosen.optimizer, OPTIMIZERS)
   parts = (model, choose("loss", settings.loss, LOSSES), optimizer, settings.batch_size)
-  trainer = ENGINES[chosen.kind](*parts, used=chosen.used, **layout)
+  trainer = ENGINES[chosen.kind](*parts, used=chosen.used, **own)
   if settings.keep_moment and chosen.kind == "primal":
     trainer = primal.keeping_moment(trainer)
   program = make_program(

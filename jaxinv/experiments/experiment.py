@@ -16,7 +16,7 @@ from jaxinv.experiments.engines import Engine, check_own, choose_engine, make_en
 from jaxinv.experiments.settings import Arm, Settings, check, program_name
 from jaxinv.metrics.metric import resolve as resolve_metrics
 from jaxinv.models.dense import make_model
-from jaxinv.training import gram
+from jaxinv.training import gram, private_span
 from jaxinv.training.projection import pixel_gram
 from jaxinv.types import Data, Dataset
 
@@ -83,6 +83,8 @@ def with_data(experiment: Experiment, dataset: Dataset) -> Experiment:
   data = splits.whole(dataset)
   if any(engine.kind == "gram" for engine in experiment.engines.values()):
     data = data._replace(gram=gram.gram_matrix(data.inputs, experiment.settings.use_bias))
+  if any(engine.kind == "private_span" for engine in experiment.engines.values()):
+    data = data._replace(rotation=private_span.rotation_of(dataset.inputs))
   if experiment.settings.at_records:
     products, means = pixel_gram(data.inputs)
     data = data._replace(pixel_gram=products, pixel_means=means)

@@ -70,8 +70,9 @@ def _projections(
     of = partial(project_difference, num_classes=config.num_classes, means=means)
   else:
     of = partial(trainer.project, data=model.data, means=means)
-    earlier = model.earlier and model.earlier.params
-    held = Release(model.state.params, model.first, previous_params=earlier)
+    settle = partial(trainer.settle, data=model.data)
+    earlier = model.earlier and settle(model.earlier.params)
+    held = Release(settle(model.state.params), settle(model.first), previous_params=earlier)
   cosines = partial(_cosines, config)
   return {
     attack.name: attack.project(of, held)

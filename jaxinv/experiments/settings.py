@@ -16,7 +16,7 @@ from jaxinv.errors import InputError, choose, named
 from jaxinv.metrics.images import NORMALIZATIONS
 from jaxinv.metrics.metric import Metric
 from jaxinv.metrics.metric import resolve as resolve_metrics
-from jaxinv.training import gram, primal
+from jaxinv.training import gram, primal, private_span
 from jaxinv.training.hyper import check_hyper, program_words
 from jaxinv.training.losses import LOSSES, Loss
 from jaxinv.training.optimizers import OPTIMIZERS, Optimizer
@@ -24,7 +24,11 @@ from jaxinv.types import Dataset, Hyper
 
 # What stands beside the attacks in metrics.csv and summary.json.
 RESERVED = ("model", "diverged", "verdict", "seed_mean", "denoised_seed_mean")
-ENGINES = {"primal": primal.make_trainer, "gram": gram.make_trainer}
+ENGINES = {
+  "primal": primal.make_trainer,
+  "gram": gram.make_trainer,
+  "private_span": private_span.make_trainer,
+}
 
 
 class Arm(NamedTuple):
@@ -63,7 +67,8 @@ class Settings:
     use_bias: whether layers have a bias.
     initializer: a name in `models.INITIALIZERS`.
     normalize: a name in `metrics.images.NORMALIZATIONS`.
-    engine: `primal`, `gram`, or `auto`: gram where it is exact and the quicker one.
+    engine: `primal`, `gram`, `private_span`, or `auto`: of the other two the one that is exact,
+      where it is the quicker one.
     width: runs a group; 0 for as many as are quick and fit the memory.
     memory_fraction: share of the device's memory to plan with.
     save_seeds: number of seeds whose images and weights are kept.

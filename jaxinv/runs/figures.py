@@ -145,6 +145,21 @@ def show(axis: Axes, image: Float[np.ndarray, "h w *rgb"], largest: float = 255.
   axis.imshow(image.clip(0, 1), cmap="gray", vmin=0, vmax=1)
 
 
+def heat_map(axis: Axes, values: Float[np.ndarray, "i j"]):
+  """Draws shares from 0 to 1 as colours with the values written in; NaN stays grey."""
+  picture = axis.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+  axis.grid(False)
+  axis.set_facecolor("#dddddd")
+  # Four characters have to fit into a cell of a panel three inches wide.
+  size = min(8.0, 2.8 * 72 / values.shape[1] / 2.6)
+  for (i, j), value in np.ndenumerate(values):
+    dark = np.isnan(value) or value > 0.5
+    text = "-" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
+    if size >= 5:
+      axis.text(j, i, text, ha="center", va="center", size=size, color="black" if dark else "white")
+  return picture
+
+
 def save(figure: Figure, path: Path, dpi: int = 110) -> Path:
   """Saves a figure as PNG, whole or not at all, without a date so that equal figures are equal."""
   with mpl.rc_context(_STYLE):

@@ -2,9 +2,8 @@
 
 arXiv 1607.00133. Every example's gradient is clipped, and noise is added. `private_mean` is
 `optax.contrib`'s, for any model; it needs the gradient of every example by itself, each as large as
-the model. For a linear layer those are outer products, whose norms are known without them
-(Goodfellow 2015, arXiv 1510.01799), so that `linear_private_mean` gives the same in a fraction of
-the time.
+the model. For dense layers those are outer products, whose norms are known without them (Goodfellow
+2015, arXiv 1510.01799), so that `dense_private_mean` gives the same in a fraction of the time.
 
 The accounting is of the same mechanism: each step takes every example with the same probability, on
 its own (Poisson sampling), and adds Gaussian noise to the sum of their clipped gradients. Two data
@@ -13,10 +12,10 @@ sets are neighbours where one has one example more.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,8 +51,7 @@ def example_gradients(
   Args:
     losses: of the examples.
     params: of the model.
-    inputs: of the batch.
-    targets: of the batch.
+    inputs, targets: of the batch.
     keys: each example's own source of randomness, for what it drops.
     taken: which places of the batch are.
 
@@ -84,13 +82,8 @@ def private_mean(each: Params, size: int, hyper: Hyper, key: PRNGKey) -> Params:
   return jax.tree.map(lambda g: g * (places / size), mean)
 
 
-def is_linear(model: nn.Module) -> bool:
-  """Whether a model is one dense layer, for `linear_private_mean`."""
-  return isinstance(model, MLP) and not model.hidden
-
-
-def linear_private_mean(
-  model: nn.Module,
+def dense_private_mean(
+  model: MLP,
   loss: Loss,
   params: Params,
   inputs: Float[Array, "b p"],
@@ -100,39 +93,48 @@ def linear_private_mean(
   hyper: Hyper,
   key: PRNGKey,
 ) -> Params:
-  """`private_mean` of a linear model, without the examples' gradients.
+  """`private_mean` of dense layers, without the examples' gradients.
 
-  The gradient of example i is the outer product of its input, and 1 for the bias, with its residual
-  r_i: its norm is |r_i| sqrt(|x_i|^2 + 1).
+  The gradient of example i with respect to a layer is the outer product of the layer's input a_i,
+  and 1 for the bias, with the derivative d_i by its output: its norm is |d_i| sqrt(|a_i|^2 + 1).
 
   Args:
-    model: one dense layer.
+    model: dense layers.
     loss: of logits and targets.
     params: of the model.
-    inputs: of the batch.
-    targets: of the batch.
-    taken: which places of the batch are.
-    size: examples of a batch in the mean.
-    hyper: its `dp_clip` and `dp_noise`.
-    key: source of the noise; gives the same as in `private_mean`.
+    inputs, targets, taken: of the batch, see `example_gradients`.
+    size, hyper, key: see `private_mean`; the same key gives the same noise.
 
   Returns:
     The gradient.
   """
-  logits, back = jax.vjp(lambda p: model.apply({"params": p}, inputs), params)
-  residuals = loss.residual(logits, targets)
-  squares = jnp.square(inputs).sum(1) + float(model.use_bias)
-  norms = jnp.sqrt(jnp.square(residuals).sum(1) * squares)
-  factors = taken / jnp.maximum(norms / hyper.dp_clip, 1.0)
-  (total,) = back(factors[:, None] * residuals)
+  layers = [params[f"Dense_{i}"] for i in range(len(params))]
+  shifts = [jnp.zeros((len(inputs), layer["kernel"].shape[1])) for layer in layers]
+  logits, back, seen = jax.vjp(partial(_shifted, model, layers, inputs), shifts, has_aux=True)
+  (derivatives,) = back(loss.residual(logits, targets))
+  of_inputs = [jnp.square(a).sum(1) + float(model.use_bias) for a in seen]
+  squares = sum(jnp.square(d).sum(1) * own for d, own in zip(derivatives, of_inputs, strict=True))
+  factors = taken / jnp.maximum(jnp.sqrt(squares) / hyper.dp_clip, 1.0)
+  clipped = [factors[:, None] * d for d in derivatives]
+  total = {
+    f"Dense_{i}": {"kernel": a.T @ d} | ({"bias": d.sum(0)} if model.use_bias else {})
+    for i, (a, d) in enumerate(zip(seen, clipped, strict=True))
+  }
   leaves, structure = jax.tree.flatten(total)
   _, *keys = jax.random.split(key, len(leaves) + 1)
   deviation = hyper.dp_noise * hyper.dp_clip
-  noisy = [
-    (g + deviation * jax.random.normal(k, g.shape, g.dtype)) / size
-    for g, k in zip(leaves, keys, strict=True)
-  ]
-  return structure.unflatten(noisy)
+  noise = [deviation * jax.random.normal(k, g.shape) for g, k in zip(leaves, keys, strict=True)]
+  return structure.unflatten([(g + n) / size for g, n in zip(leaves, noise, strict=True)])
+
+
+def _shifted(model: MLP, layers: Sequence[Params], x: Float[Array, "b p"], shifts: Sequence[Array]):
+  """The logits where each layer's output is shifted, by which one derives; each layer's input."""
+  seen = []
+  for i, (layer, shift) in enumerate(zip(layers, shifts, strict=True)):
+    seen.append(x)
+    x = x @ layer["kernel"] + (layer["bias"][None] if model.use_bias else 0.0) + shift
+    x = model.activation(x) if i + 1 < len(layers) else x
+  return x, seen
 
 
 def epsilon(
@@ -290,8 +292,7 @@ def noise_for(target_epsilon: float, sampling_rate: float, steps: int, delta: fl
 
   high = 1.0
   while not enough(high):
-    high *= 2
-    if high > 2.0**20:
+    if (high := 2 * high) > 2.0**20:
       raise InputError(f"no noise is known to give epsilon {target_epsilon}: take a larger one")
   low = high / 2
   while low > 2.0**-20 and enough(low):
@@ -343,8 +344,7 @@ def _check(
     raise InputError(f"the number of steps is at least 1, not {steps}")
   if not 0 < delta < 1:
     raise InputError(f"delta is a probability between 0 and 1, not {delta}")
-  for name, count in (("group", group), ("models", models)):
-    if not count >= 1:
-      raise InputError(f"{name} is a number of at least 1, not {count}")
+  if not (group >= 1 and models >= 1):
+    raise InputError(f"group and models are numbers of at least 1, not {group} and {models}")
   if not 0 <= noise < math.inf:
     raise InputError(f"the noise multiplier is a finite number, at least 0, not {noise}")

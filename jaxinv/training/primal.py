@@ -15,9 +15,8 @@ from jaxinv.models.dense import MLP, Dropout, kernel_first
 from jaxinv.training.batches import Batch, next_batch, poisson_batch
 from jaxinv.training.dpsgd import (
   capacity,
+  dense_private_mean,
   example_gradients,
-  is_linear,
-  linear_private_mean,
   private_mean,
 )
 from jaxinv.training.hyper import IN_SPAN
@@ -255,9 +254,9 @@ def _private(engine: _Engine, params: Params, hyper: Hyper, seen: _StepData):
   """The objective, and the noisy mean of the examples' clipped gradients."""
   value, taken = _objective(engine, hyper, seen, params), seen.batch.share > 0
   inputs, targets, keys, size = seen.inputs, seen.targets, seen.keys, seen.size
-  if is_linear(engine.model) and "dropout" not in engine.used:
+  if isinstance(engine.model, MLP) and "dropout" not in engine.used:
     parts = (engine.model, engine.loss, params, inputs, targets, taken, size)
-    return value, linear_private_mean(*parts, hyper, keys[3])
+    return value, dense_private_mean(*parts, hyper, keys[3])
   own_keys = jax.random.split(keys[2], len(taken))
   losses = partial(_losses, engine, hyper)
   each = example_gradients(losses, params, inputs, targets, own_keys, taken)

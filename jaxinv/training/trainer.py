@@ -29,9 +29,11 @@ class Trainer(NamedTuple):
     release: (first state's `params`, state, data, earlier snapshot or None) -> parameters now,
       before the first step, and where a snapshot is given at its time.
     evaluate: (state, data) -> record.
-    project: (a state's `params`, another's to take off or None, data, class means) -> what
+    project: (a state's settled `params`, another's to take off or None, data, class means) -> what
       correlations with the means need of the class weights, see `projection`; None for models
       whose class weights see no pixels.
+    settle: (a state's `params`, data) -> the same in a form that `project` takes, made once for all
+      projections; most engines keep them so.
     extras: state -> arrays by name: what else this engine knows of a model; perhaps nothing.
 
   Example: see `run`.
@@ -44,6 +46,7 @@ class Trainer(NamedTuple):
   release: Callable[..., Release]
   evaluate: Callable[[TrainState, Data], Record]
   project: Callable[[Params, Params | None, Data, Means], Projection] | None = None
+  settle: Callable[[Params, Data], Params] = lambda params, data: params
   extras: Callable[[TrainState], dict[str, jax.Array]] = lambda state: {}
 
 

@@ -191,3 +191,28 @@ def test_of_few_people_nobody_stands_out():
   found = Unmixing("w", "init_params", "hwc", Count(NUM, 2.0, False), images, np.ones(NUM))
   assert unmixing._compared(found, known).matched.all()
   assert not unmixing._compared(found, few).matched.any()
+
+
+@pytest.mark.parametrize("first", ["mu", "trace"])
+def test_a_checkpoint_alone_gives_photographs_by_the_optimisers_sum_of_gradients(first):
+  images = leaf_pictures(NUM, (*SHAPE, 1))
+  (weights, _), (sums, _) = model(), model(images, decay=0.0)
+  held = {"params": weights, "opt_state": {first: sums, "nu": weights}}
+  unmixed = audit(held, SHAPE, references=references(images)).unmixed
+  assert unmixed.source == f"opt_state/{first}/0/kernel" and unmixed.knowledge == "checkpoint"
+  assert unmixed.count.number == NUM and unmixed.matched.all()
+  assert unmixed.mixture.startswith("the sum of gradients")
+  # The second moment is of squares: it is no mixture.
+  del held["opt_state"][first]
+  assert audit(held, SHAPE).unmixed is None
+
+
+def test_of_a_change_and_a_sum_the_one_that_tells_the_number_is_taken():
+  images = leaf_pictures(NUM, (*SHAPE, 1))
+  (weights, start), (sums, _) = model(), model(images, decay=0.0)
+  held = {"params": weights, "opt_state": {"mu": sums}}
+  before = {"params": start, "opt_state": {"mu": start}}
+  assert audit(held, SHAPE, init_params=before).unmixed.earlier == "optimizer_state"
+  now, start = model(images)
+  held, before = ({"params": x, "opt_state": {"mu": sums}} for x in (now, start))
+  assert audit(held, SHAPE, init_params=before).unmixed.earlier == "init_params"

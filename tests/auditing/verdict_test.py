@@ -105,7 +105,7 @@ def test_images_that_were_unmixed_and_match_come_first():
   first, *_, counted, separated = verdict.verdict(audit)
   assert first == (
     "The weights show people: 3 images that clearly match a reference photograph can be read out "
-    "of what training changed since the initial weights."
+    "of the change of w since the initial weights."
   )
   assert counted == (
     "The change of w since the initial weights is made of 4 images (its singular values fall by a "

@@ -1,6 +1,7 @@
 """The engine is the exact and quicker one; values of one's own are tried before training."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -10,6 +11,7 @@ from helpers import assert_fails
 from jaxinv.errors import InputError
 from jaxinv.experiments import outcome
 from jaxinv.experiments.engines import EnginePlan, choose_engine
+from jaxinv.experiments.experiment import make_experiment
 from jaxinv.experiments.settings import Arm, Settings
 from jaxinv.types import Hyper
 
@@ -32,7 +34,15 @@ def chosen(engine="auto", optimizer="sgd", shape=(40, 143), hypers=(NONE,), **se
     ({"optimizer": "adam"}, "primal"),
     ({"hidden": (3,)}, "primal"),
     ({"model": DENSE}, "primal"),
-    ({"hypers": (Hyper(), Hyper(dp_clip=1.0))}, "primal"),
+    ({"hypers": (Hyper(dp_clip=1.0), Hyper(dp_clip=1.0, weight_decay=0.1))}, "private_span"),
+    ({"hypers": (Hyper(dp_clip=1.0),), "shape": (71, 143)}, "private_span"),
+    ({"hypers": (Hyper(dp_clip=1.0),), "shape": (72, 143)}, "primal"),
+    ({"hypers": (Hyper(dp_clip=1.0),), "engine": "primal"}, "primal"),
+    ({"hypers": (Hyper(dp_clip=1.0),), "optimizer": "momentum"}, "primal"),
+    ({"hypers": (Hyper(dp_clip=1.0), Hyper(clip_norm=1.0))}, "primal"),
+    ({"hypers": (Hyper(dp_clip=1.0, dropout=0.1),)}, "primal"),
+    ({"hypers": (Hyper(dp_clip=1.0),), "hidden": (3,)}, "primal"),
+    ({"hypers": (Hyper(dp_clip=1.0),), "model": DENSE}, "primal"),
     ({"hypers": (Hyper(weight_decay=0.1), Hyper(clip_norm=1.0))}, "gram"),
   ],
 )
@@ -47,6 +57,30 @@ def test_the_span_engine_is_taken_where_it_is_exact_and_quicker(settings, kind):
 def test_the_span_engine_is_refused_where_it_is_not_exact(settings):
   with pytest.raises(InputError, match="the gram engine cannot train"):
     chosen("gram", **settings)
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [{"optimizer": "momentum"}, {"hidden": (3,)}, {"hypers": (NONE,)}, {"model": DENSE}],
+)
+def test_the_private_span_engine_is_refused_where_it_is_not_exact(settings):
+  with pytest.raises(InputError, match=r"the private_span engine cannot train.*sgd with dp_clip"):
+    chosen("private_span", **{"hypers": (Hyper(dp_clip=1.0),), **settings})
+
+
+def test_the_private_span_engine_draws_where_a_record_is_made(planted):
+  """So that what two records say together is right too."""
+  arm = Arm("dp", "sgd", Hyper(learning_rate=0.5, dp_clip=1.0, dp_noise=1.0))
+  lab = make_experiment(Settings((arm,), batch_size=8, record_every=4), planted)
+  engine, data = lab.engines["sgd+dp"], lab.data
+  assert engine.kind == "private_span" and data.rotation.basis.shape == (40, 143)
+  trainer, hyper = engine.program.trainer, jax.tree.map(jnp.float32, arm.hyper)
+  state = trainer.init(jax.random.key(0), hyper, data)
+  waiting = []
+  for _ in range(9):
+    state, _ = trainer.step(state, hyper, data)
+    waiting.append(bool(state.params.outside.variance > 0))
+  assert waiting == [True, True, True, False] * 2 + [True]
 
 
 def test_a_plan_has_what_any_arm_uses_and_full_batches_share_a_product():

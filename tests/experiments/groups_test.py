@@ -87,12 +87,21 @@ def test_frames_end_at_the_first_seeds_weights_of_the_watched_class(trained):
   np.testing.assert_allclose(frames[0], arrays["init_weights"][0, 1], rtol=1e-6)
 
 
-@pytest.fixture(scope="module", params=["gram", "primal"])
+def private(arm):
+  """The arm with DP-SGD, and without what only the primal engine could do beside it."""
+  hyper = arm.hyper._replace(dp_clip=1.0, dp_noise=0.5, clip_norm=float("inf"))
+  return arm._replace(hyper=hyper)
+
+
+@pytest.fixture(scope="module", params=["gram", "primal", "private_span"])
 def either(request, lab, trained):
   """A lab of each engine, and what it keeps where it is left in peace."""
   if lab.engines["sgd"].kind == request.param:
     return lab, trained
-  other = make_experiment(replace(lab.settings, engine=request.param), lab.dataset)
+  settings = replace(lab.settings, engine=request.param)
+  if request.param == "private_span":
+    settings = replace(settings, arms=tuple(map(private, settings.arms)))
+  other = make_experiment(settings, lab.dataset)
   return other, run_groups(other, plan(other), None, Host())
 
 
@@ -108,7 +117,7 @@ _EXTRAS = ("coefficients", "init_share")
 
 def test_coefficients_are_kept_of_the_engine_that_has_them(either):
   lab, trained = either
-  has = lab.engines["sgd"].kind == "gram"
+  has = [engine.kind for engine in lab.engines.values()] == ["gram"]
   for result in trained:
     extras = {name: result.arrays[name].shape for name in _EXTRAS if name in result.arrays}
     runs = len(result.saved)

@@ -13,6 +13,7 @@ ATTACKS = ("reshape", "denoised", "class_centred", "init_diff", "denoised_diff",
 CASES = {
   "gram": ("gram", Hyper(0.3, weight_decay=0.05)),
   "primal": ("primal", Hyper(0.3, weight_decay=0.05)),
+  "private": ("private_span", Hyper(0.3, weight_decay=0.05, dp_clip=1.0, dp_noise=0.1)),
   "altered": ("gram", Hyper(0.3, release_noise=0.5, release_bits=5.0)),
 }
 

@@ -29,8 +29,9 @@ def test_the_command_writes_its_files_and_says_what_came_out(call, tmp_path):
   assert status == 0
   lines = said.splitlines()
   assert lines[0].startswith("sgd, 6 photographs, unmixed: counts 6, identified 1.000, ")
-  assert lines[1].startswith("sgd, 12 photographs, unmixed: counts 12, identified 1.000, ")
-  assert lines[2] == f"report: {tmp_path}/run/report.html"
+  assert lines[1].startswith("sgd, 6 photographs, unmixed_alone: ")
+  assert lines[2].startswith("sgd, 12 photographs, unmixed: counts 12, identified 1.000, ")
+  assert lines[4] == f"report: {tmp_path}/run/report.html"
   written = {str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*.*")}
   assert {"summary.json", "components.csv", "recovered/sgd.npz", "weights/sgd.npz"} <= written
   assert {"figures/map.png", "figures/photographs-sgd-12.png", "report.html"} <= written
@@ -38,7 +39,9 @@ def test_the_command_writes_its_files_and_says_what_came_out(call, tmp_path):
   # One number by itself gives the same numbers.
   call("--photographs=6", out_dir=tmp_path / "again")
   one, two = (np.load(tmp_path / name / "recovered" / "sgd.npz") for name in ("run", "again"))
-  assert set(two) == {"6/unmixed", "6/members"} and all((one[k] == two[k]).all() for k in two)
+  assert set(two) == {"6/unmixed", "6/unmixed_alone", "6/members"} and all(
+    (one[k] == two[k]).all() for k in two
+  )
 
 
 @pytest.mark.parametrize(
@@ -51,8 +54,28 @@ def test_the_command_writes_its_files_and_says_what_came_out(call, tmp_path):
     ("--releases=0", "releases"),
     ("--arm=a:learning_rate=-1", "learning_rate"),
     ("--engine=gram", "gram"),
+    ("--map=width=3", "key of hidden"),
+    ("--map=hidden=8,8", "twice"),
+    ("--map=hidden=x", "whole number"),
+    ("--map=release_bits=99", "release_bits"),
+    ("--map=pixels=1000", "heights"),
   ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(call, argument, words):
   status, _, error = call(argument)
   assert status == 1 and words in error and error.count("\n") == 1
+
+
+def test_a_map_with_two_arms_is_drawn_and_judged(call, tmp_path):
+  more = ("--arm=adam:optimizer=adam,learning_rate=0.003", "--map=hidden=8,32")
+  status, said, _ = call(*more, "--num_seeds=5", "--photographs=6", "--steps=9")
+  assert status == 0 and "adam-hidden-32, 6 photographs, unmixed_moment: " in said
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  assert list(summary) == [f"{arm}-hidden-{n}" for arm in ("sgd", "adam") for n in (8, 32)]
+  assert set(summary["adam-hidden-8"]["6"]["verdicts"]) == {
+    "weights",
+    "weights_and_init",
+    "checkpoint",
+  }
+  page = (tmp_path / "run" / "report.html").read_text()
+  assert "Does it defend?" in page and "Beyond the line" in page

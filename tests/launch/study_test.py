@@ -15,7 +15,7 @@ from scipy import special, stats
 from jaxinv.data.synthetic_faces import synthetic_faces
 from jaxinv.experiments.settings import Arm
 from jaxinv.experiments.study import study
-from jaxinv.experiments.study.verdict import Label
+from jaxinv.metrics.claims import Label
 from jaxinv.types import Hyper
 from launch import study as command
 from launch.run import StopSignal
@@ -115,7 +115,7 @@ def test_the_grid_crosses_every_arm(folder):
   assert {name: how["engine"] for name, how in engines.items()} == {
     "sgd": "gram",
     "sgd+release": "gram",
-    "sgd+dp": "primal",
+    "sgd+dp": "private_span",
   }
 
 

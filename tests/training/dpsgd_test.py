@@ -13,7 +13,7 @@ from jaxinv.errors import InputError
 from jaxinv.experiments.experiment import make_experiment
 from jaxinv.experiments.settings import Arm, Settings, program_name
 from jaxinv.models.dense import Dropout, make_model
-from jaxinv.training import gram, primal
+from jaxinv.training import dpsgd, gram, primal
 from jaxinv.training.losses import LOSSES
 from jaxinv.training.optimizers import LINEAR, OPTIMIZERS
 from jaxinv.types import Hyper, TrainState
@@ -404,8 +404,9 @@ def test_arms_that_need_no_such_program_stay_on_the_quick_engine(planted):
   lab = make_experiment(Settings((*arms, Arm("adam", "adam", PLAIN)), batch_size=8), planted)
   kinds = {name: engine.kind for name, engine in lab.engines.items()}
   quick = {"sgd": "gram", "sgd+release": "gram"}  # What is done on release changes no training.
+  quick["sgd+dp"] = "private_span"
   assert kinds == dict.fromkeys((*NAMES, "adam"), "primal") | quick
-  assert lab.data.gram is not None
+  assert lab.data.gram is not None and lab.data.rotation is not None
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("sgd", "sgd+release")])
@@ -419,3 +420,23 @@ def test_the_quick_engine_is_refused_where_it_would_not_be_exact(planted, name):
 def test_noise_in_units_of_no_bound_is_refused(planted):
   with pytest.raises(InputError, match="arm 'a': dp_noise is in units of dp_clip"):
     make_experiment(Settings((Arm("a", "sgd", Hyper(dp_noise=1.0)),), batch_size=8), planted)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_an_mlps_norms_without_the_examples_gradients_are_those_of_the_gradients(data, use_bias):
+  model = make_model(5, hidden=(6, 4), use_bias=use_bias)
+  params = jax.tree.map(lambda x: 3 * x, model.init(KEY, data.inputs[:1])["params"])
+  inputs, targets = data.inputs[:8], jax.nn.one_hot(data.labels[:8], 5)
+  taken, hyper = jnp.arange(8) < 6, floats(dp_clip=7.0, dp_noise=0.5)
+  loss = LOSSES["softmax"]
+
+  def losses(p, x, t, key):
+    return loss.value(model.apply({"params": p}, x), t)
+
+  each = dpsgd.example_gradients(losses, params, inputs, targets, jax.random.split(KEY, 8), taken)
+  slow = dpsgd.private_mean(each, 6, hyper, KEY)
+  quick = dpsgd.dense_private_mean(model, loss, params, inputs, targets, taken, 6, hyper, KEY)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), slow, quick)
+  # Some are clipped and some not, so that each case is seen.
+  norms = np.sqrt(sum(np.square(g.reshape(8, -1)).sum(1) for g in jax.tree.leaves(each)))[:6]
+  assert norms.min() < 7 < norms.max()

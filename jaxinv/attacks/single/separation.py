@@ -22,6 +22,11 @@ _PULL = 0.3
 _LEAST_SCALE = 0.2
 # Independent starts see a part of the detail, every so many-th value.
 _STRIDE = 4
+# ... but so many at least, where there are.
+_FEWEST = 12_000
+# Starts agree well enough from this mean stability on. Where they do not, another detail is tried
+# that has so many independent values for each source.
+_AGREE, _ENOUGH = 0.9, 50
 # A pair is mended where one is seen so much less than usual, and than the other (logarithms) ...
 _FAINT, _FAINTER = -0.4, 0.7
 # ... and the best partner loses so much less contrast than the next best.
@@ -81,9 +86,33 @@ def detail(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n d"]:
   return np.concatenate([part.reshape(len(images), -1) for part in parts], 1)
 
 
+def _mixed(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n y x *c"]:
+  return np.diff(np.diff(images, axis=1), axis=2)
+
+
+def _blurred(images: Float[np.ndarray, "n h w *c"]) -> Float[np.ndarray, "n y x *c"]:
+  """Means with the neighbours by the binomial of 4: as a Gaussian of one pixel."""
+  for axis in (1, 2):
+    for _ in range(4):
+      last = images.shape[axis] - 1
+      images = np.take(images, range(last), axis) + np.take(images, range(1, last + 1), axis)
+  return images / 2**8
+
+
+# In which photographs are told apart, in this order: the second differences; the same of blurred
+# images, for mixtures with white noise in them, as initial weights are; those down and across
+# alone, and the same twice, for what a filter has made of photographs.
+# With each, how many of its values say as much as one that is independent of the others.
+_DETAILS = (
+  (detail, 1),
+  (lambda images: detail(_blurred(images)), 8),
+  (lambda images: _mixed(images).reshape(len(images), -1), 1),
+  (lambda images: _mixed(_mixed(images)).reshape(len(images), -1), 1),
+)
+
+
 def separate(
-  detail: Float[np.ndarray, "n d"],
-  basis: Float[np.ndarray, "p n"],
+  pictures: Float[np.ndarray, "n h w *c"],
   ones: Float[np.ndarray, " n"],
   largest: float,
   restarts: int,
@@ -91,9 +120,11 @@ def separate(
 ) -> tuple[Float[np.ndarray, "n n"], Float[np.ndarray, " n"]]:
   """Finds the mixtures of images that are most independent in their detail, and pictures.
 
+  Of several kinds of detail the one is taken in which independent starts agree most: the attacker's
+  own confidence. Where they agree in the first, no other is tried.
+
   Args:
-    detail: of each image of the basis.
-    basis: the images, one a column.
+    pictures: the basis, mixtures of the images that are sought.
     ones: what a bias, which sees a picture as 1, sees of each.
     largest: what a picture's pixels do not exceed; none is below 0.
     restarts: independent starts.
@@ -102,14 +133,16 @@ def separate(
   Returns:
     The mixtures, one a column, scaled so that a bias sees 1; and each one's stability.
   """
-  detail = detail - detail.mean(1, keepdims=True)
-  powers, vectors = np.linalg.eigh(detail @ detail.T / detail.shape[1])
-  whitening = vectors / np.sqrt(np.maximum(powers, 1e-9 * powers[-1]))
-  whole = (whitening.T @ detail, basis @ whitening, ones @ whitening, largest)
-  mixtures, part = _mixtures(*whole), _mixtures(*whole, stride=_STRIDE, seed=seed)
-  starts = [_start(len(detail), seed, i) for i in range(restarts)]
-  tries = [_ica(part, start, _FIRST) for start in starts]
-  best = tries[int(np.argmax([_contrasts(part.detail, rows).sum() for rows in tries]))]
+  chosen = None
+  for detail_of, redundancy in _DETAILS:
+    if chosen is not None and chosen.agreement > _AGREE:
+      break
+    values = detail_of(pictures)
+    # Of few values all starts find the same mixture, whatever it is.
+    if chosen is None or values.shape[1] >= _ENOUGH * redundancy * len(values):
+      tried = _start_in(values, pictures, ones, largest, restarts, seed)
+      chosen = tried if chosen is None or tried.agreement > chosen.agreement else chosen
+  whitening, mixtures, tries, best, _ = chosen
   for how in _THEN:
     best = mend_pairs(np.asarray(_ica(mixtures, best, how), float), mixtures)
   rows = np.asarray(best, float)
@@ -118,11 +151,51 @@ def separate(
   return whitening @ (rows / scales[:, None]).T, _stability(rows, tries)
 
 
+class _Started(NamedTuple):
+  """Independent starts in one kind of detail.
+
+  Attributes:
+    whitening: from mixtures to the basis.
+    mixtures: all of them.
+    tries: where each start ended, on a part of the detail.
+    best: the one of the largest contrast.
+    agreement: its mean stability.
+  """
+
+  whitening: Float[np.ndarray, "n n"]
+  mixtures: Mixtures
+  tries: list[Float[Array, "n n"]]
+  best: Float[Array, "n n"]
+  agreement: float
+
+
+def _start_in(
+  detail: Float[np.ndarray, "n d"],
+  pictures: Float[np.ndarray, "n h w *c"],
+  ones: Float[np.ndarray, " n"],
+  largest: float,
+  restarts: int,
+  seed: int,
+) -> _Started:
+  """Starts in one kind of detail."""
+  detail = detail - detail.mean(1, keepdims=True)
+  powers, vectors = np.linalg.eigh(detail @ detail.T / detail.shape[1])
+  whitening = vectors / np.sqrt(np.maximum(powers, 1e-9 * powers[-1]))
+  basis = pictures.reshape(len(pictures), -1).T
+  whole = (whitening.T @ detail, basis @ whitening, ones @ whitening, largest)
+  mixtures, part = _mixtures(*whole), _mixtures(*whole, stride=_STRIDE, seed=seed)
+  starts = [_start(len(detail), seed, i) for i in range(restarts)]
+  tries = [_ica(part, start, _FIRST) for start in starts]
+  best = tries[int(np.argmax([_contrasts(part.detail, rows).sum() for rows in tries]))]
+  agreement = float(_stability(np.asarray(best, float), tries).mean())
+  return _Started(whitening, mixtures, tries, best, agreement)
+
+
 def _mixtures(detail, images, ones, largest, stride=1, seed=0) -> Mixtures:
   """All of the mixtures, or of every `stride`-th value drawn at random."""
   if stride > 1:
     rng = np.random.default_rng(seed)
-    least = 8 * len(detail)
+    least = max(8 * len(detail), _FEWEST)
     take = [max(least, size // stride) for size in (detail.shape[1], images.shape[0])]
     detail = detail[:, rng.permutation(detail.shape[1])[: take[0]]]
     images = images[np.sort(rng.permutation(len(images))[: take[1]])]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from jaxinv.attacks.single.separation import detail, separate
+from jaxinv.attacks.single.separation import separate
 from jaxinv.errors import InputError
 from jaxinv.models.params import find_layers
 from jaxinv.types import Params
@@ -32,6 +32,8 @@ _COMMON = 10.0
 # Of the singular values, this share at the end says nothing: there may be a sum of coefficients
 # that is always zero.
 _LAST = 0.06
+# Columns that moved by less than this share of the one that moved most did not move.
+_STILL = 1e-4
 # What is below this share of the largest value is not looked at: the products of columns square it.
 _NOTHING = 5e-8
 # Of a blurred cliff, the upper side is at least this share of the second value: the first is of the
@@ -225,7 +227,9 @@ def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
     >>> count_sources(change, spectrum(change)[0]).number
     2
   """
-  num_features, moved = change.kernel.shape[0], int((change.kernel != 0).any(0).sum())
+  num_features, lengths = change.kernel.shape[0], np.linalg.norm(change.kernel, axis=0)
+  # Units that never fired moved by the rounding of weight decay at most.
+  moved = int((lengths > _STILL * lengths.max()).sum())
   most = int(min(num_features, moved) * (1 - _LAST)) - 1
   if most < 1 or values[0] == 0:
     return Count(0, 1.0, certain=False)
@@ -257,6 +261,7 @@ def unmix(
   number: int | None = None,
   restarts: int = 3,
   seed: int = 0,
+  largest: float = 1.0,
 ) -> Unmixed:
   """Reads single training photographs out of the change of a first layer.
 
@@ -266,6 +271,8 @@ def unmix(
     number: of photographs, where it is known; None to count them.
     restarts: independent starts, of which the best is gone on with; at least 2 for a stability.
     seed: of their randomness.
+    largest: value of an input, used where a bias gives the scale: 1 of pixels, infinite of what
+      another layer passes on. None is below 0.
 
   Returns:
     The components, by falling stability; none where no photographs are counted.
@@ -299,14 +306,9 @@ def unmix(
     return Unmixed(np.zeros((0, *image_shape)), mixed, np.zeros(0), values, count, is_scaled)
   # What a bias, or else the mean over the pixels, sees of each image of the basis.
   ones = vectors[:, :number].T @ change.bias / values_of if is_scaled else basis.mean(0)
-  found, stability = separate(
-    detail(basis.T.reshape(number, *image_shape)),
-    basis,
-    ones,
-    1.0 if is_scaled else np.inf,
-    restarts,
-    seed,
-  )
+  pictures = basis.T.reshape(number, *image_shape)
+  most = largest if is_scaled else np.inf
+  found, stability = separate(pictures, ones, most, restarts, seed)
   images = (basis @ found).T.reshape(number, *image_shape)
   order = np.argsort(-stability, kind="stable")
   coefficients = np.linalg.solve(found, mixed)

@@ -6,21 +6,42 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxinv.experiments.photographs.photographs import MOMENT, UNMIXED, Attacked, Cell
+from jaxinv.experiments.photographs.photographs import (
+  ALONE,
+  ATTACKERS,
+  MOMENT,
+  UNMIXED,
+  Attacked,
+  Cell,
+  Result,
+)
 from jaxinv.experiments.photographs.score import RECOVERED
+from jaxinv.experiments.photographs.settings import Axis
 from jaxinv.metrics.stats import Interval
-from jaxinv.runs.figures import filling, interval_bars, legend, mosaic, new_figure
-from jaxinv.types import Dataset
+from jaxinv.runs.figures import (
+  filling,
+  heat_map,
+  interval_bars,
+  legend,
+  mosaic,
+  new_figure,
+  short,
+)
 
+_LOOKS = {
+  UNMIXED: {"marker": "o", "linestyle": "-"},
+  ALONE: {"marker": "^", "linestyle": ":"},
+  MOMENT: {"marker": "s", "linestyle": "--"},
+}
+_HELD = {UNMIXED: "W0 known", ALONE: "weights alone", MOMENT: "optimiser's state"}
 # Photographs shown of each third: the best, those in the middle, the worst.
 _SHOWN = 5
 
 
-def side_by_side_figure(dataset: Dataset, cell: Cell) -> Figure | None:
+def side_by_side_figure(cell: Cell) -> Figure | None:
   """Originals above, what the weights gave below: the best, the middle and the worst, by rule.
 
   Args:
-    dataset: the photographs.
     cell: of one arm; its first seed that did not diverge is shown.
 
   Returns:
@@ -29,9 +50,10 @@ def side_by_side_figure(dataset: Dataset, cell: Cell) -> Figure | None:
   seed, found = first_found(cell, UNMIXED)
   if found is None or not len(found.unmixed.images):
     return None
-  rows = [_row(dataset, cell, found, seed, ranks) for ranks in shown_ranks(found)]
+  rows = [_row(cell, found, seed, ranks) for ranks in shown_ranks(found)]
   count = max(len(ranks) for _, ranks in rows)
-  height = 2.3 * len(rows) * dataset.image_shape[0] / dataset.image_shape[1]
+  image_shape = cell.dataset.image_shape
+  height = 2.3 * len(rows) * image_shape[0] / image_shape[1]
   figure, axes = new_figure(len(rows), 1, (1.0 * count + 0.9, min(14.0, 1.1 * height)))
   for axis, (grid, heads) in zip(axes[:, 0], rows, strict=True):
     mosaic(axis, grid, heads, ["photograph", "from weights"])
@@ -55,10 +77,10 @@ def shown_ranks(found: Attacked) -> list[np.ndarray]:
   return [order[:_SHOWN], order[middle : middle + _SHOWN], order[-_SHOWN:]]
 
 
-def _row(dataset: Dataset, cell: Cell, found: Attacked, seed: int, ranks: np.ndarray):
+def _row(cell: Cell, found: Attacked, seed: int, ranks: np.ndarray):
   """Photographs and their components as the two rows of a mosaic, with their correlations."""
-  shape = dataset.image_shape
-  truth = dataset.inputs[cell.members[seed][ranks]].reshape(-1, *shape)
+  shape = cell.dataset.image_shape
+  truth = cell.dataset.inputs[cell.members[seed][ranks]].reshape(-1, *shape)
   seen = np.full(truth.shape, np.nan)
   for i, rank in enumerate(ranks):
     partner = np.flatnonzero(found.score.photograph == rank)
@@ -78,23 +100,22 @@ def _drawable(image: np.ndarray, is_scaled: bool) -> np.ndarray:
 def map_figure(summary: Mapping, cells: Mapping[str, Mapping[int, Cell]]) -> Figure:
   """Shares of photographs identified and recovered against their number, by arm and attacker."""
   figure, axes = new_figure(1, 2, (10.5, 3.9), sharey=True)
-  lines, words, index = [], [], 0
-  for arm, by_number in cells.items():
-    for attack in (UNMIXED, MOMENT):
+  lines, words = [], []
+  for index, (arm, by_number) in enumerate(cells.items()):
+    for attack, look in _LOOKS.items():
       numbers = [n for n in by_number if summary[arm][str(n)].get(attack)]
       if not numbers:
         continue
       for axis, metric in zip(axes[0], ("identified", "recovered"), strict=True):
         found = [Interval(**summary[arm][str(n)][attack][metric]) for n in numbers]
-        style = filling(index) | {"marker": "o" if attack == UNMIXED else "s", "markersize": 5}
+        style = filling(index) | look | {"markersize": 5}
         line = axis.plot(numbers, [x.mean for x in found], **style)[0]
         for number, interval in zip(numbers, found, strict=True):
           bars = interval_bars(interval)
           if bars is not None:
             axis.errorbar([number], [interval.mean], bars, color=style["color"], capsize=2)
       lines.append(line)
-      words.append(arm if attack == UNMIXED else f"{arm}, with the optimiser's state")
-      index += 1
+      words.append(f"{arm}, {_HELD[attack]}")
   units = max(cell.units for by_number in cells.values() for cell in by_number.values())
   for axis, title in zip(axes[0], ("identified", f"recovered (above {RECOVERED:g})"), strict=True):
     axis.set_ylim(-0.03, 1.05)
@@ -106,6 +127,57 @@ def map_figure(summary: Mapping, cells: Mapping[str, Mapping[int, Cell]]) -> Fig
   axes[0][0].set_ylabel("share of the photographs")
   legend(figure, lines, words, 3)
   return figure
+
+
+def heat_figure(summary: Mapping, result: Result, arms: Sequence[str], axis: Axis) -> Figure:
+  """The share identified over the number of photographs and what is varied, a panel an arm.
+
+  The line is that beyond which there are more photographs than columns to unmix them from, and a
+  dot says that the spectrum of the first seed tells their number, so that float32 left their rank.
+
+  Args:
+    summary: as in summary.json.
+    result: what came of the run.
+    arms: names of the arms as they were given.
+    axis: what is varied.
+  """
+  panels = [
+    (arm, attack)
+    for arm in arms
+    for attack in ATTACKERS
+    if any(attack in cell.attacked for cell in result.cells[_named(arm, axis, 0)].values())
+  ]
+  numbers = list(next(iter(result.cells.values())))
+  rows = range(len(axis.values))
+  width = min(12.0, 1.4 + (0.9 + 0.55 * len(numbers)) * len(panels))
+  figure, axes = new_figure(1, len(panels), (max(4.0, width), 1.5 + 0.42 * len(rows)), sharey=True)
+  for place, (arm, attack) in zip(axes[0], panels, strict=True):
+    names = [_named(arm, axis, i) for i in rows]
+    shares = [
+      [summary[name][str(n)].get(attack, {}).get("identified", {}).get("mean") for n in numbers]
+      for name in names
+    ]
+    picture = heat_map(place, np.array(shares, float))
+    for i, name in enumerate(names):
+      units = max(cell.units for cell in result.cells[name].values())
+      limit = np.searchsorted(numbers, units, side="right") - 0.5
+      place.plot([limit, limit], [i - 0.5, i + 0.5], color="#D55E00", linewidth=2)
+      for j, number in enumerate(numbers):
+        _, found = first_found(result.cells[name][number], attack)
+        if found is not None and found.unmixed.count.certain:
+          place.plot([j + 0.36], [i - 0.34], "o", color="#D55E00", markersize=3)
+    place.set_title(f"{short(arm, 18)}\n{_HELD[attack]}", parse_math=False, fontsize=9)
+    place.set_xticks(range(len(numbers)), list(map(str, numbers)))
+    place.set_yticks(rows, [f"{value:g}" for value in axis.values])
+    place.set_xlabel("photographs")
+  axes[0][0].set_ylabel(axis.key)
+  figure.colorbar(picture, ax=axes, shrink=0.8, pad=0.01, label="share identified")
+  return figure
+
+
+def _named(arm: str, axis: Axis, i: int) -> str:
+  """The name of an arm at the i-th value of an axis."""
+  return f"{arm}-{axis.key}-{axis.values[i]:g}"
 
 
 def cliff_figure(cells: Mapping[str, Mapping[int, Cell]]) -> Figure:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxinv.experiments.photographs.photographs import UNMIXED, Attacked, Cell, Result
+from jaxinv.experiments.photographs.verdict import judge
 from jaxinv.metrics.stats import mean_intervals
 from jaxinv.runs import files
 from jaxinv.runs.tables import exact, plain, write_csv
@@ -16,17 +17,18 @@ _HEAD = (
 )
 
 
-def write_photographs(out_dir: Path, result: Result) -> dict:
+def write_photographs(out_dir: Path, result: Result, margin: float) -> dict:
   """Writes a run's numbers, images and weights.
 
   Args:
     out_dir: the run's folder.
     result: what came of it.
+    margin: of the verdicts.
 
   Returns:
     The summary, as recorded in summary.json.
   """
-  summary = summarize(result)
+  summary = summarize(result, margin)
   files.write_json(out_dir / "summary.json", plain(summary))
   write_csv(out_dir / "components.csv", _HEAD, _rows(result))
   for arm, cells in result.cells.items():
@@ -42,25 +44,33 @@ def write_photographs(out_dir: Path, result: Result) -> dict:
   return summary
 
 
-def summarize(result: Result) -> dict:
+def summarize(result: Result, margin: float) -> dict:
   """Means over the seeds that did not diverge, with 95 % intervals.
 
   Returns:
     {arm: {"PHOTOGRAPHS": {attack: {metric: {mean, low, high, n}}}}}: attacks and controls by their
     shares, see `Score.shares`, `counted` (the number of photographs that the spectrum tells),
-    `stability` and `seconds`; `model` by its accuracy on the photographs; `chance`, what components
-    that show nothing come to; and "diverged".
+    `stability` and `seconds`; `model` by its accuracy on the photographs and on others; `chance`,
+    what components that show nothing come to; "diverged"; and of every arm but the baselines
+    `verdicts`, see `verdict.Verdict`, by what the attacker holds.
   """
-  return {
+  verdicts = judge(result, margin)
+  summary = {
     arm: {str(number): _summary(cell) for number, cell in cells.items()}
     for arm, cells in result.cells.items()
   }
+  for arm, by_number in verdicts.items():
+    for number, found in by_number.items():
+      summary[arm][str(number)]["verdicts"] = plain(found)
+  return summary
 
 
 def _summary(cell: Cell) -> dict:
   table = {name: _means(found) for name, found in cell.attacked.items()}
-  accuracy = cell.accuracy[cell.healthy].astype(float)
-  table["model"] = {"train_accuracy": _interval(accuracy)}
+  accuracies = {"train_accuracy": cell.accuracy, "holdout_accuracy": cell.holdout_accuracy}
+  table["model"] = {
+    name: _interval(values[cell.healthy].astype(float)) for name, values in accuracies.items()
+  }
   table["chance"] = {"members_first": cell.chance, "identified": cell.chance_identified}
   return table | {"diverged": [int(seed) for seed in np.flatnonzero(~cell.healthy)]}
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from jaxinv.experiments.photographs import figures
 from jaxinv.experiments.photographs.photographs import (
+  ALONE,
+  ATTACKERS,
   MOMENT,
   OTHERS,
   SHUFFLED,
@@ -15,6 +17,7 @@ from jaxinv.experiments.photographs.photographs import (
 )
 from jaxinv.experiments.photographs.score import RECOVERED
 from jaxinv.experiments.photographs.settings import PhotographsSpec
+from jaxinv.experiments.photographs.verdict import CHECKPOINT, INIT, WEIGHTS
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs import page
 from jaxinv.runs.figures import save_all
@@ -23,10 +26,17 @@ from jaxinv.types import Dataset
 
 _WORDS = {
   UNMIXED: "W0 known",
+  ALONE: "the weights alone",
   MOMENT: "the optimiser's state",
   UNTRAINED: "control: noise in place of the change",
   SHUFFLED: "control: pixels in another order",
   OTHERS: "control: other photographs asked for",
+}
+
+_HELD = {
+  WEIGHTS: "the weights alone",
+  INIT: "the weights and W0",
+  CHECKPOINT: "W0, and a checkpoint with the optimiser's state",
 }
 
 
@@ -60,18 +70,18 @@ def write_page(out_dir: Path, data: PageData) -> Path:
   Returns:
     The page's path.
   """
-  cells, spec = data.result.cells, data.spec
-  largest = max(spec.numbers)
+  spec, lead = data.spec, _lead(data)
+  cells, pairs = _shown(data, lead)
   drawn: dict[str, Any] = {
-    "map": figures.map_figure(data.summary, cells),
+    "map": _map(data),
     "cliff": figures.cliff_figure(cells),
-    "confidence": figures.confidence_figure([(arm, cells[arm][largest]) for arm in cells]),
+    "confidence": figures.confidence_figure(
+      [(arm, by_number[max(spec.numbers)]) for arm, by_number in cells.items()]
+    ),
   }
-  for i, (arm, by_number) in enumerate(cells.items()):
-    for count, cell in by_number.items():
-      shown = figures.side_by_side_figure(data.dataset, cell)
-      if shown is not None and (i == 0 or count == largest):
-        drawn[f"photographs-{arm}-{count}"] = shown
+  for arm, count in pairs:
+    if (shown := figures.side_by_side_figure(cells[arm][count])) is not None:
+      drawn[f"photographs-{arm}-{count}"] = shown
   saved = save_all(drawn, out_dir / "figures")
   values = {
     "command": data.command,
@@ -84,18 +94,61 @@ def write_page(out_dir: Path, data: PageData) -> Path:
     "hidden": list(spec.settings.hidden),
     "steps": spec.settings.steps,
     "recovered": RECOVERED,
-    "lead": _lead(data),
+    "lead": lead,
     "pictures": [
       (arm, count, saved[name], figures.first_found(cells[arm][count], UNMIXED)[0])
-      for arm, by_number in cells.items()
-      for count in by_number
+      for arm, count in pairs
       if (name := f"photographs-{arm}-{count}") in saved
     ],
     "figures": saved,
+    "axis": spec.axis and spec.axis.key,
+    "margin": spec.margin,
+    "verdicts": _verdicts(data.summary),
     "rows": _rows(data.summary, controls=False),
     "controls": _rows(data.summary, controls=True),
   }
   return page.write_page(out_dir / "report.html", __package__, values)
+
+
+def _shown(data: PageData, lead: Mapping | None):
+  """The cells that figures show one by one, and of which of them there are pictures.
+
+  Where something is varied these are the cells of one of its values: where most comes back.
+  """
+  cells, spec = data.result.cells, data.spec
+  if spec.axis is None:
+    first, largest = next(iter(cells)), max(spec.numbers)
+    pairs = [(arm, n) for arm in cells for n in spec.numbers if arm == first or n == largest]
+    return cells, pairs
+  base = data.result.baselines
+  near = lead["arm"] if lead else next(iter(cells))
+  cells = {arm: cells[arm] for arm in cells if base[arm] == base[near]}
+  return cells, [(near, lead["count"] if lead else spec.numbers[0])]
+
+
+def _map(data: PageData):
+  """Shares over the number of photographs: lines, or heat maps where something else is varied."""
+  axis, result = data.spec.axis, data.result
+  if axis is None:
+    return figures.map_figure(data.summary, result.cells)
+  arms = [arm.name for arm in data.spec.settings.arms]
+  return figures.heat_figure(data.summary, result, arms, axis)
+
+
+def _verdicts(summary: Mapping) -> list[tuple[str, ...]]:
+  """A row for every verdict: what it is of, its label, and its numbers."""
+  return [
+    (
+      *(arm, count, _HELD[held], found["label"]),
+      *(number(found[name]) for name in ("identified", "baseline_identified")),
+      *(interval(found[name], sign="+") for name in ("difference", "accuracy")),
+      number(found["detectable"]),
+      number(found["chance"]),
+    )
+    for arm, by_number in summary.items()
+    for count, table in by_number.items()
+    for held, found in table.get("verdicts", {}).items()
+  ]
 
 
 def _lead(data: PageData) -> dict[str, Any] | None:
@@ -125,7 +178,7 @@ def _rows(summary: Mapping, controls: bool) -> list[tuple[str, ...]]:
   for arm, by_number in summary.items():
     for count, table in by_number.items():
       for attack, words in _WORDS.items():
-        if (attack not in (UNMIXED, MOMENT)) != controls or not table.get(attack):
+        if (attack not in ATTACKERS) != controls or not table.get(attack):
           continue
         found = {name: Interval(**values) for name, values in table[attack].items()}
         row = (arm, count, words, interval(found["identified"]), interval(found["recovered"]))

@@ -23,12 +23,20 @@ from jaxinv.experiments import experiment, planning
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.outcome import ArmOutcome, assemble
 from jaxinv.experiments.photographs.score import Pictures, Score, prepare, score
-from jaxinv.experiments.photographs.settings import PhotographsSpec, part_of, trained_with
+from jaxinv.experiments.photographs.settings import (
+  PhotographsSpec,
+  Variant,
+  part_of,
+  trained_with,
+  variants,
+)
 from jaxinv.models.params import unflatten
 from jaxinv.types import Dataset
 
-# The attackers: one knows W0, one holds the optimiser's state, as a checkpoint of training does.
-UNMIXED, MOMENT = "unmixed", "unmixed_moment"
+# The attackers: one knows W0, one holds the weights alone, and one the optimiser's state, as a
+# checkpoint of training does.
+UNMIXED, ALONE, MOMENT = "unmixed", "unmixed_alone", "unmixed_moment"
+ATTACKERS = (UNMIXED, ALONE, MOMENT)
 # The controls, which must fail.
 UNTRAINED, SHUFFLED, OTHERS = "untrained", "shuffled_pixels", "other_photographs"
 
@@ -54,28 +62,39 @@ class Cell(NamedTuple):
     attacked: by attacker or control, a value a seed; None where it diverged, or nothing was held.
     members: indices of the photographs of each seed in the whole data set.
     accuracy: of the models on these photographs, by seed; the mean over releases.
+    holdout_accuracy: likewise on the other photographs of the same people.
     healthy: whether no model of a seed diverged.
     units: columns that the attacker holds.
     arrays: the weights of the first model of each seed that is saved.
     chance: share of members among all pictures: how often the closest picture is one by chance.
     chance_identified: share of the photographs that as many components identify which each have a
       closest picture at random.
+    dataset: the photographs, in the size in which they were trained on.
   """
 
   attacked: dict[str, list[Attacked | None]]
   members: Int[np.ndarray, "s m"]
   accuracy: Float[np.ndarray, " s"]
+  holdout_accuracy: Float[np.ndarray, " s"]
   healthy: Bool[np.ndarray, " s"]
   units: int
   arrays: dict[str, np.ndarray]
   chance: float
   chance_identified: float
+  dataset: Dataset
 
 
 class Result(NamedTuple):
-  """What came of a run: a cell for each arm and number of photographs."""
+  """What came of a run.
+
+  Attributes:
+    cells: one for each arm and number of photographs; where something is varied, an arm for each
+      of its values, named ARM-KEY-VALUE.
+    baselines: the arm that each arm is compared with: the first one, at the same value.
+  """
 
   cells: dict[str, dict[int, Cell]]
+  baselines: dict[str, str]
 
 
 def run_photographs(
@@ -100,18 +119,34 @@ def run_photographs(
   Raises:
     Stopped: the host asked for it; the state is in the store.
   """
+  arms, cells = [arm.name for arm in spec.settings.arms], {}
+  asked = variants(spec, dataset)
+  for variant in asked:
+    for name, by_number in _run_variant(variant, store, host, working).items():
+      cells[name + variant.suffix] = by_number
+  # Arm by arm, whatever the order in which they were trained.
+  names = [name + variant.suffix for name in arms for variant in asked]
+  firsts = [arms[0] + variant.suffix for _ in arms for variant in asked]
+  return Result({name: cells[name] for name in names}, dict(zip(names, firsts, strict=True)))
+
+
+def _run_variant(
+  variant: Variant, store: Path | None, host: Host, working: Callable[[str], None]
+) -> dict[str, dict[int, Cell]]:
+  """Trains and attacks every arm on every number of photographs."""
+  _, spec, dataset = variant
   cells: dict[str, dict[int, Cell]] = {arm.name: {} for arm in spec.settings.arms}
   pictures = prepare(dataset.inputs, dataset.image_shape)
   for number in spec.numbers:
     part = part_of(dataset, number, spec.settings.root_seed)
     lab = experiment.make_experiment(trained_with(spec, part), part.dataset)
-    folder = store and store / f"photographs-{number}"
+    folder = store and store / f"photographs-{number}{variant.suffix}"
     outcome = assemble(lab, run_groups(lab, planning.plan(lab), folder, host))
     members = part.index[outcome.splits["train"]]
     for name, arm in outcome.arms.items():
-      working(f"unmixing {name}, {number} photographs")
-      cells[name][number] = _cell(spec, arm, members, pictures)
-  return Result(cells)
+      working(f"unmixing {name}{variant.suffix}, {number} photographs")
+      cells[name][number] = _cell(spec, arm, members, pictures, dataset)
+  return cells
 
 
 def _cell(
@@ -119,11 +154,15 @@ def _cell(
   arm: ArmOutcome,
   members: Int[np.ndarray, "v m"],
   pictures: Pictures,
+  dataset: Dataset,
 ) -> Cell:
   """Attacks the models of one arm, so many side by side, and the controls of the first seed."""
   num_seeds, releases = spec.settings.num_seeds, spec.releases
   healthy = arm.healthy.reshape(num_seeds, releases).all(1)
-  accuracy = arm.history["train_accuracy"][:, -1].reshape(num_seeds, releases).mean(1)
+  accuracy, others = (
+    arm.history[name][:, -1].reshape(num_seeds, releases).mean(1)
+    for name in ("train_accuracy", "holdout_accuracy")
+  )
   members = members.reshape(num_seeds, releases, -1)[:, 0]
   attacked: dict[str, list[Attacked | None]] = {UNMIXED: [None] * num_seeds}
   units = 0
@@ -140,7 +179,10 @@ def _cell(
   arrays = {name: values[first] for name, values in arm.arrays.items()}
   number, total = members.shape[1], len(pictures.pixels)
   lucky = 1 - (1 - 1 / total) ** number
-  return Cell(attacked, members, accuracy, healthy, units, arrays, number / total, lucky)
+  return Cell(
+    *(attacked, members, accuracy, others, healthy, units, arrays),
+    *(number / total, lucky, dataset),
+  )
 
 
 def _changes(arm: ArmOutcome, models: range, num_features: int) -> dict[str, list[Change]]:
@@ -149,6 +191,7 @@ def _changes(arm: ArmOutcome, models: range, num_features: int) -> dict[str, lis
   for i in models:
     now, first = (_params(arrays, prefix, i) for prefix in ("", "init_"))
     held.setdefault(UNMIXED, []).append(change_of(now, first, num_features, factor=None))
+    held.setdefault(ALONE, []).append(change_of(now, None, num_features))
     if moment := {k: v[i] for k, v in arrays.items() if k.startswith("moment/")}:
       held.setdefault(MOMENT, []).append(change_of(unflatten(moment)["moment"], None, num_features))
   return held

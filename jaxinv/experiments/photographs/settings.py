@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -10,10 +11,27 @@ from jaxinv.errors import InputError
 from jaxinv.experiments import settings as experiments
 from jaxinv.experiments.engines import choose_engine
 from jaxinv.experiments.settings import Settings
-from jaxinv.types import Dataset
+from jaxinv.types import Dataset, Hyper
 
 # Pictures that components are compared with, at most: more decoys say little more.
 MOST_PICTURES = 4000
+# What a map may vary beside the number of photographs: a way of training has these ...
+STRUCTURE = ("hidden", "pixels", "batch_size", "steps", "releases")
+# ... or any hyperparameter.
+AXES = (*STRUCTURE, *(name for name in Hyper._fields if name not in STRUCTURE))
+
+
+class Axis(NamedTuple):
+  """What is varied in every arm, beside the number of photographs.
+
+  Attributes:
+    key: one of `AXES`: `hidden` is the number of units of the first layer, `pixels` the height of
+      the photographs.
+    values: of the key.
+  """
+
+  key: str
+  values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -26,12 +44,30 @@ class PhotographsSpec:
     numbers: photographs trained on; each number is trained and attacked by itself.
     releases: models of the same photographs that the attacker holds side by side.
     restarts: of the separation, see `unmixing.unmix`.
+    axis: what is varied beside `numbers`; None for nothing.
+    margin: differences of the share of photographs that is identified which do not matter.
   """
 
   settings: Settings
   numbers: tuple[int, ...]
   releases: int = 1
   restarts: int = 3
+  axis: Axis | None = None
+  margin: float = 0.05
+
+
+class Variant(NamedTuple):
+  """One value of an axis: what is asked there.
+
+  Attributes:
+    suffix: of the names of arms; empty where nothing is varied.
+    spec: without an axis; arms have the names given.
+    dataset: of photographs.
+  """
+
+  suffix: str
+  spec: PhotographsSpec
+  dataset: Dataset
 
 
 class Part(NamedTuple):
@@ -102,6 +138,49 @@ def part_of(dataset: Dataset, number: int, seed: int) -> Part:
   return Part(kept, index, each)
 
 
+def variants(spec: PhotographsSpec, dataset: Dataset) -> list[Variant]:
+  """What is asked at each value of the axis, in order; the whole where there is none.
+
+  Raises:
+    InputError: a value makes no sense for these photographs.
+  """
+  if spec.axis is None:
+    return [Variant("", spec, dataset)]
+  key, values = spec.axis
+  alone = replace(spec, axis=None)
+  return [Variant(f"-{key}-{value:g}", *_at(alone, dataset, key, value)) for value in values]
+
+
+def _at(
+  spec: PhotographsSpec, dataset: Dataset, key: str, value: float
+) -> tuple[PhotographsSpec, Dataset]:
+  settings = spec.settings
+  if key == "pixels":
+    return spec, _resized(dataset, int(value))
+  if key == "releases":
+    return replace(spec, releases=int(value)), dataset
+  if key == "hidden":
+    settings = replace(settings, hidden=(int(value), *settings.hidden[1:]))
+  elif key in STRUCTURE:
+    settings = replace(settings, **{key: int(value)})
+  else:
+    arms = [arm._replace(hyper=arm.hyper._replace(**{key: value})) for arm in settings.arms]
+    settings = replace(settings, arms=tuple(arms))
+  return replace(spec, settings=settings), dataset
+
+
+def _resized(dataset: Dataset, height: int) -> Dataset:
+  """The photographs at another height, and as wide in proportion, without aliasing."""
+  old = dataset.image_shape
+  if old is None or not 3 <= height <= old[0]:
+    raise InputError(f"--map=pixels={height}: heights are from 3 to that of the data, {old}")
+  shape = (height, max(3, round(height * old[1] / old[0])), *old[2:])
+  images = dataset.inputs.reshape(-1, *old)
+  small = jax.image.resize(images, (len(images), *shape), "linear", antialias=True)
+  inputs = np.asarray(small, np.float32).reshape(len(images), -1)
+  return dataset._replace(inputs=inputs, image_shape=shape)
+
+
 def trained_with(spec: PhotographsSpec, part: Part) -> Settings:
   """The settings of the experiment on one number of photographs."""
   size = len(part.dataset.labels) // part.dataset.num_classes
@@ -130,9 +209,24 @@ def check(spec: PhotographsSpec, dataset: Dataset) -> None:
     raise InputError("--releases and --restarts are 1 or more")
   if dataset.image_shape is None or min(dataset.image_shape[:2]) < 3:
     raise InputError("the data's features are no images of 3 pixels or more: give images")
-  for number in spec.numbers:
-    part = part_of(dataset, number, spec.settings.root_seed)
-    settings = trained_with(spec, part)
-    experiments.check(settings, part.dataset)
-    for arm in settings.arms:
-      choose_engine(settings, [arm], *part.dataset.inputs.shape)
+  if not spec.margin >= 0:
+    raise InputError("--margin is 0 or more")
+  for variant in variants(spec, dataset):
+    for number in spec.numbers:
+      part = part_of(variant.dataset, number, spec.settings.root_seed)
+      settings = trained_with(variant.spec, part)
+      experiments.check(settings, part.dataset)
+      for arm in settings.arms:
+        choose_engine(settings, [arm], *part.dataset.inputs.shape)
+
+
+def num_steps(spec: PhotographsSpec) -> int:
+  """Steps of training in all: of every seed, arm, number and value."""
+  asked, values = spec.settings, len(spec.axis.values) if spec.axis else 1
+  lengths, releases = [asked.steps] * values, [spec.releases] * values
+  if spec.axis and spec.axis.key == "steps":
+    lengths = [int(value) for value in spec.axis.values]
+  if spec.axis and spec.axis.key == "releases":
+    releases = [int(value) for value in spec.axis.values]
+  each = asked.num_seeds * len(asked.arms) * len(spec.numbers)
+  return each * sum(map(int.__mul__, lengths, releases))

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,12 +11,14 @@ from jaxinv.attacks.attack import Attack, denoised, init_diff
 from jaxinv.experiments.outcome import ArmOutcome, Outcome
 from jaxinv.experiments.study.comparison import LEAKAGE, NAIVE
 from jaxinv.experiments.study.page_data import PHASE_MEASURES, Averages, Phase
-from jaxinv.experiments.study.verdict import Label, Verdict
+from jaxinv.experiments.study.verdict import Verdict
+from jaxinv.metrics.claims import Label
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import (
   COLOURS,
   colour,
   filling,
+  heat_map,
   interval_bars,
   legend,
   mosaic,
@@ -257,7 +258,7 @@ def phase_figure(found: Sequence[Phase]) -> Figure:
   figure, axes = new_figure(len(found), 3, size, sharex=True, sharey=True)
   for line, phase in zip(axes, found, strict=True):
     for axis, (name, values) in zip(line, phase.values.items(), strict=True):
-      picture = _phase_map(axis, values[0])
+      picture = heat_map(axis, values[0])
       axis.set_title(f"{short(phase.arm, 18)}: {name}", fontsize=9, parse_math=False)
       axis.set_yticks(range(rows), [f"{x:g}" for x in phase.ticks[0]])
       axis.set_xticks(range(columns), [f"{x:g}" for x in phase.ticks[1]])
@@ -267,21 +268,6 @@ def phase_figure(found: Sequence[Phase]) -> Figure:
     axis.set_xlabel(found[0].keys[1])
   figure.colorbar(picture, ax=axes, shrink=0.8, pad=0.01)
   return figure
-
-
-def _phase_map(axis: Axes, values: Float[np.ndarray, "i j"]):
-  """One map with its values written in."""
-  picture = axis.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-  axis.grid(False)
-  axis.set_facecolor("#dddddd")
-  # Four characters have to fit into a cell of a panel three inches wide.
-  size = min(8.0, 2.8 * 72 / values.shape[1] / 2.6)
-  for (i, j), value in np.ndenumerate(values):
-    dark = np.isnan(value) or value > 0.5
-    text = "-" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
-    if size >= 5:
-      axis.text(j, i, text, ha="center", va="center", size=size, color="black" if dark else "white")
-  return picture
 
 
 def _phase_curves(found: Sequence[Phase]) -> Figure:

@@ -25,7 +25,8 @@ from jaxinv.experiments.study.page_data import (
 from jaxinv.experiments.study.photographs import controls
 from jaxinv.experiments.study.photographs import page as photographs
 from jaxinv.experiments.study.study import attackers
-from jaxinv.experiments.study.verdict import Label, Verdict
+from jaxinv.experiments.study.verdict import Verdict
+from jaxinv.metrics.claims import Label
 from jaxinv.runs import page
 from jaxinv.runs.figures import save
 from jaxinv.runs.tables import number_rows

@@ -23,7 +23,9 @@ from jaxinv.experiments.study.comparison import (
   matched,
   moments_of,
 )
-from jaxinv.experiments.study.words import FEWEST_SEEDS, Label, Verdict
+from jaxinv.experiments.study.words import Verdict
+from jaxinv.metrics import claims
+from jaxinv.metrics.claims import FEWEST_SEEDS, LEVEL, Label
 from jaxinv.metrics.stats import (
   Interval,
   detectable_effect,
@@ -34,8 +36,6 @@ from jaxinv.metrics.stats import (
 
 # Margins for which every label is told, beside the one that was asked for.
 MARGINS = (0.02, 0.05, 0.1)
-# The chance of any wrong claim in a study.
-LEVEL = 0.05
 
 
 class Compared(NamedTuple):
@@ -141,11 +141,7 @@ def _unmatched(mine, theirs, target: float) -> tuple[Label, str]:
 
 
 def decide(pairs: Mapping[str, Compared], margin: float) -> dict[str, Label]:
-  """The labels of a study's verdicts, with Holm's correction for their number.
-
-  Of m verdicts that are open, those whose intervals at a confidence of 1 - 0.05 / m make a claim
-  are decided; then of those that are left, until nothing is. The chance that any of the claims is
-  wrong is 5 % at most; Holm 1979.
+  """The labels of a study's verdicts, corrected for their number; see `claims.decide`.
 
   Args:
     pairs: each defence beside the baseline.
@@ -156,14 +152,7 @@ def decide(pairs: Mapping[str, Compared], margin: float) -> dict[str, Label]:
   """
   labels = {name: label for name, pair in pairs.items() if (label := _untested(pair))}
   left = [name for name in pairs if name not in labels]
-  while left:
-    claims = {name: claim(pairs[name], margin, 1 - LEVEL / len(left)) for name in left}
-    decided = {name: label for name, label in claims.items() if label != Label.UNDECIDED}
-    if not decided:
-      return labels | claims
-    labels |= decided
-    left = [name for name in left if name not in decided]
-  return labels
+  return labels | claims.decide(left, lambda name, level: claim(pairs[name], margin, level))
 
 
 def _untested(pair: Compared) -> Label | None:
@@ -186,19 +175,15 @@ def claim(pair: Compared, margin: float, confidence: float) -> Label:
   Returns:
     The label.
   """
-  (_, low, high, _), naive = (
+  strongest, naive = (
     mean_intervals(values[None], confidence)[0] for values in (pair.strongest(), pair.naive())
   )
-  if low >= margin and low > 0:
-    return Label.RAISES
-  if high <= -margin and high < 0:
-    return Label.LOWERS
+  label = claims.claim(strongest, margin)
+  if label in (Label.RAISES, Label.LOWERS):
+    return label
   # The whole interval counts: what may be a loss that matters is not called hiding only.
-  if naive.high is not None and naive.high <= -margin and naive.high < 0 and low > -margin:
-    return Label.HIDES
-  if -margin < low and high < margin:
-    return Label.NO_EFFECT if low <= 0 <= high else Label.TOO_LITTLE
-  return Label.UNDECIDED
+  hidden = naive.high is not None and naive.high <= -margin and naive.high < 0
+  return Label.HIDES if hidden and strongest.low > -margin else label
 
 
 def _verdict(

@@ -1,34 +1,13 @@
 """Verdicts: their labels, their numbers, and how these are put in words."""
 
 import math
-from enum import StrEnum
 from typing import NamedTuple
 
+from jaxinv.metrics.claims import FEWEST_SEEDS, Label
 from jaxinv.metrics.stats import Interval
 
-FEWEST_SEEDS = 5
 # Standard normal quantiles: two-sided 5 %, and 80 % power.
 _Z_TEST, _Z_POWER = 1.959964, 0.841621
-
-
-class Label(StrEnum):
-  """What came of a defence, in the words of files and pages; in the order of the page."""
-
-  LOWERS = "lowers leakage"
-  HIDES = "hides from the naive attacker only"
-  NO_EFFECT = "no detectable effect"
-  TOO_LITTLE = "changes too little to matter"
-  UNDECIDED = "undecided"
-  TOO_FEW = "too few seeds for a verdict"
-  RAISES = "raises leakage"
-  NOT_COMPARABLE = "cannot be compared"
-  NOT_USEFUL = "is not as useful"
-  NOT_TRAINED = "does not train"
-
-  @property
-  def at_end(self) -> bool:
-    """Whether arms with this label are compared at the end, having no accuracy in common."""
-    return self in (Label.NOT_USEFUL, Label.NOT_COMPARABLE)
 
 
 class Verdict(NamedTuple):

@@ -7,12 +7,12 @@ import optax
 import pytest
 
 from helpers import assert_fails
+from jaxinv.attacks.single.separation import detail
 from jaxinv.attacks.single.unmixing import (
   Change,
   change_of,
   count_sources,
   decay_factor,
-  detail,
   side_by_side,
   spectrum,
   unmix,
@@ -359,3 +359,13 @@ def test_states_of_different_models_are_refused():
   changes = [Change(kernel, None), Change(kernel[1:], None)]
   assert_fails(lambda: side_by_side(changes), "features", str(P), str(P - 1))
   assert_fails(lambda: side_by_side([]), "at least one")
+
+
+def test_units_that_weight_decay_alone_moved_do_not_count():
+  """As AdamW leaves units that never fire: what is taken off leaves their rounding."""
+  rng = np.random.default_rng(0)
+  # Everything that fired moved at full rank: nothing can be counted.
+  kernel = rng.normal(size=(400, 60))
+  kernel[:, 40:] = 1e-6 * rng.normal(size=(400, 20))
+  change = Change(kernel, None, rounding=1e-9)
+  assert not count_sources(change, spectrum(change)[0]).certain

@@ -15,20 +15,20 @@ def test_the_best_the_middle_and_the_worst_are_shown(result, leaves):
   best, middle, worst = figures.shown_ranks(many)
   assert best.tolist() == [49, 48, 47, 46, 45] and worst.tolist() == [4, 3, 2, 1, 0]
   assert middle.tolist() == [26, 25, 24, 23, 22]
-  assert len(figures.side_by_side_figure(leaves, cell).axes) == 1
+  assert len(figures.side_by_side_figure(cell).axes) == 1
 
 
 def test_nothing_found_is_no_figure_and_no_error(result, leaves):
   cell = result.cells["sgd"][12]
   empty = cell._replace(attacked={"unmixed": [None]})
-  assert figures.side_by_side_figure(leaves, empty) is None
+  assert figures.side_by_side_figure(empty) is None
   figures.cliff_figure({"sgd": {12: empty}})
   figures.confidence_figure([("sgd", empty)])
 
 
 def test_the_map_has_a_line_an_arm_and_attacker(result):
-  drawn = figures.map_figure(summarize(result), result.cells)
-  # Three arms with W0, and Adam's state.
-  assert len(drawn.legends[0].get_texts()) == 4
+  drawn = figures.map_figure(summarize(result, 0.05), result.cells)
+  # Three arms with W0 and without, and Adam's state.
+  assert len(drawn.legends[0].get_texts()) == 7
   line = drawn.axes[0].lines[0]
   assert line.get_xdata().tolist() == [12] and line.get_ydata().tolist() == [1.0]

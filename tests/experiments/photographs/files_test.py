@@ -9,7 +9,7 @@ from jaxinv.experiments.photographs.files import write_photographs
 
 
 def test_files_are_those_of_the_contract_and_agree_with_each_other(result, leaves, tmp_path):
-  summary = write_photographs(tmp_path, result)
+  summary = write_photographs(tmp_path, result, 0.05)
   assert json.loads((tmp_path / "summary.json").read_text()) == summary
   found = summary["sgd"]["12"]["unmixed"]
   assert found["identified"]["mean"] == 1 and found["identified"]["n"] == 2
@@ -31,7 +31,7 @@ def test_files_are_those_of_the_contract_and_agree_with_each_other(result, leave
 
 
 def test_the_moment_is_kept_where_an_optimiser_has_one(result, tmp_path):
-  write_photographs(tmp_path, result)
+  write_photographs(tmp_path, result, 0.05)
   assert "12/unmixed_moment" in np.load(tmp_path / "recovered" / "adam.npz")
   assert "12/moment/Dense_0/kernel" in np.load(tmp_path / "weights" / "adam.npz")
   assert not any("moment" in name for name in np.load(tmp_path / "weights" / "sgd.npz"))

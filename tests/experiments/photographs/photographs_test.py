@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from jaxinv.ensemble.groups import Host
+from jaxinv.experiments.photographs import figures
+from jaxinv.experiments.photographs.files import summarize
 from jaxinv.experiments.photographs.photographs import (
   MOMENT,
   OTHERS,
@@ -14,7 +16,7 @@ from jaxinv.experiments.photographs.photographs import (
   UNTRAINED,
   run_photographs,
 )
-from jaxinv.experiments.photographs.settings import PhotographsSpec
+from jaxinv.experiments.photographs.settings import Axis, PhotographsSpec
 from jaxinv.experiments.settings import Settings
 
 
@@ -69,3 +71,19 @@ def test_a_diverged_model_costs_its_own_seed_alone(spec, leaves):
   wild = replace(spec, settings=replace(spec.settings, arms=(arm,), num_seeds=1, steps=10))
   cell = run_photographs(wild, leaves, None, Host()).cells["sgd"][12]
   assert not cell.healthy.any() and cell.attacked[UNMIXED] == [None]
+
+
+def test_over_the_width_the_number_of_units_is_the_limit(spec, leaves):
+  one = replace(spec.settings, arms=spec.settings.arms[:1], num_seeds=1)
+  asked = PhotographsSpec(one, (12,), restarts=1, axis=Axis("hidden", (8.0, 64.0)))
+  found = run_photographs(asked, leaves, None, Host())
+  assert list(found.cells) == ["sgd-hidden-8", "sgd-hidden-64"]
+  shares = {
+    name: [cell.attacked[UNMIXED][0].score.identified.mean() for cell in by_number.values()]
+    for name, by_number in found.cells.items()
+  }
+  assert shares["sgd-hidden-8"][0] <= 8 / 12 and shares["sgd-hidden-64"] == [1]
+  drawn = figures.heat_figure(summarize(found, 0.05), found, ["sgd"], asked.axis)
+  texts = [text.get_text() for text in drawn.axes[0].texts]
+  assert texts[1] == "1.00" and texts[0] != "1.00"
+  assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["8", "64"]

@@ -23,7 +23,7 @@ from jaxinv.experiments.study.comparison import (
   identified_from,
   moment,
 )
-from jaxinv.experiments.study.verdict import Label
+from jaxinv.metrics.claims import Label
 
 # Differences.
 

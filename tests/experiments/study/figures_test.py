@@ -6,7 +6,8 @@ import pytest
 from jaxinv.attacks.attack import init_diff, reshape
 from jaxinv.experiments.study import figures, page_data
 from jaxinv.experiments.study.page_data import Averages, Phase
-from jaxinv.experiments.study.verdict import Label, Verdict
+from jaxinv.experiments.study.verdict import Verdict
+from jaxinv.metrics.claims import Label
 from jaxinv.metrics.stats import Interval
 
 

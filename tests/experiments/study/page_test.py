@@ -11,7 +11,8 @@ from jaxinv.experiments.outcome import summarize
 from jaxinv.experiments.study import page as study_page
 from jaxinv.experiments.study import page_data, study
 from jaxinv.experiments.study.study import Cell
-from jaxinv.experiments.study.verdict import Label, Verdict, judge
+from jaxinv.experiments.study.verdict import Verdict, judge
+from jaxinv.metrics.claims import Label
 from jaxinv.training.dpsgd import Guarantee
 
 SECTIONS = [

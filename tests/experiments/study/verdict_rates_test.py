@@ -5,7 +5,8 @@ import pytest
 
 from jaxinv.experiments.study import verdict
 from jaxinv.experiments.study.comparison import Leakage, strongest
-from jaxinv.experiments.study.verdict import Compared, Label
+from jaxinv.experiments.study.verdict import Compared
+from jaxinv.metrics.claims import Label
 
 MARGIN, ARMS, STUDIES = 0.05, 4, 200
 WITHIN = (Label.NO_EFFECT, Label.TOO_LITTLE)

@@ -22,7 +22,8 @@ from scipy.stats import norm, t
 
 from jaxinv.experiments.study import verdict
 from jaxinv.experiments.study.comparison import Leakage, compare
-from jaxinv.experiments.study.verdict import Compared, Label, judge, judge_all
+from jaxinv.experiments.study.verdict import Compared, judge, judge_all
+from jaxinv.metrics.claims import Label
 from jaxinv.metrics.stats import detectable_effect
 
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from jaxinv.experiments.study.words import FEWEST_SEEDS, Label, Verdict, averaged, describe
+from jaxinv.experiments.study.words import Verdict, averaged, describe
+from jaxinv.metrics.claims import FEWEST_SEEDS, Label
 from jaxinv.metrics.stats import Interval
 
 
