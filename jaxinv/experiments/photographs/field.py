@@ -243,7 +243,6 @@ def _class_average(held: Held, effort: Effort) -> _Found:
 FIELD: dict[str, Callable[[Held, Effort], _Found]] = {
   "kkt": partial(_kkt, rivalry=np.inf),
   "kkt_softmax": partial(_kkt, rivalry=1.0),
-  "unmixed_alone": _unmixed_alone,
   "kkt_unmixed": _kkt_unmixed,
   "kernel": _kernel,
   "neurons": _neurons,

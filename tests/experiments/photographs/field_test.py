@@ -60,9 +60,8 @@ def test_each_other_attacker_finds_what_was_put_there_for_it(models):
   assert set(every) == set(FIELD)
   # One photograph a class: their average is the photograph, less what all have in common.
   assert every["class_average"].score.identified.all() and np.isnan(every["neurons"].loss)
-  # A search from what unmixing found stays near it.
-  pairs = [every[name].score.quality for name in ("kkt_unmixed", "unmixed_alone")]
-  np.testing.assert_allclose(*pairs, atol=0.3)
+  # A search from what unmixing found starts near the truth.
+  assert every["kkt_unmixed"].score.identified.mean() >= 0.5
   for name, guess in every.items():
     assert len(guess.images) == N and np.isfinite(guess.images).all(), name
 
@@ -80,7 +79,7 @@ def test_units_that_copy_photographs_and_weights_that_mix_them_give_them_away():
 
   assert seen(units, "neurons").score.identified.all()
   mixed = rng.normal(size=(N, 12))
-  assert seen(mixed, "unmixed_alone").score.identified.all()
+  assert seen(mixed, "kkt_unmixed").score.identified.all()
   assert not seen(mixed, "neurons").score.identified.all()
 
 
