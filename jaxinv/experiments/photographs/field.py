@@ -218,7 +218,8 @@ def _neurons(held: Held, effort: Effort) -> _Found:
   """The units of the first layer that moved most, as images; the brighter of their two signs."""
 
   def moved():
-    change = change_of(held.params, held.init_params, held.num_features()).kernel.T
+    # Less what decay left of the initial weights, not less all of them.
+    change = change_of(held.params, held.init_params, held.num_features(), None).kernel.T
     order = np.argsort(-np.linalg.norm(change, axis=1), kind="stable")
     images = change[order[: effort.copies * held.number]]
     return images * np.where(images.mean(1) < 0, -1.0, 1.0)[:, None]
