@@ -196,12 +196,11 @@ def _kkt_unmixed(held: Held, effort: Effort) -> _Found:
   unmixed = _unmixed_alone(held, effort)
   if not len(unmixed.images):
     return unmixed
-  starts = np.clip(unmixed.images, 0.0, 1.0)
+  starts = np.clip(np.tile(unmixed.images, (effort.copies, 1)), 0.0, 1.0)
   layers = _layers(held.params, held)
   labels = dense_logits(held.params, jnp.asarray(starts, float), held.num_classes).argmax(1)
-  found = _searched(
-    held, effort, Problem(layers, labels), starts, rivalry=1.0, spread=_NEAR, image_rate=2e-3
-  )
+  problem = Problem(layers, labels)
+  found = _searched(held, effort, problem, starts, rivalry=1.0, spread=_NEAR)
   return found._replace(seconds=found.seconds + unmixed.seconds)
 
 
