@@ -5,8 +5,10 @@ gradients at its training images (the conditions of Karush, Kuhn and Tucker of t
 
   theta = sum_i lambda_i grad_theta [f_y(x_i) - max_{j != y} f_j(x_i)],  lambda_i > 0.
 
-So Buzaglo et al. 2023 (arXiv 2307.01827) have it for several classes. Cross entropy with weight
-decay rests where the margin is against all other classes, each by its share of the softmax.
+So Buzaglo et al. 2023 (arXiv 2307.01827) have it for several classes. They note too that weight
+decay comes to rest at a sum of gradients whatever the loss; for cross entropy the margin is then
+against all other classes, each by its share of the softmax, which is the equation here where
+`rivalry` is 1.
 
 For a chain of dense layers with ReLU the gradients are known in closed form, A^T D with a layer's
 inputs A and the signals D that come back to its outputs, so that no derivative of a derivative is

@@ -22,8 +22,9 @@ def left(problem, gradient):
   return size[0] / size[1]
 
 
-@pytest.mark.parametrize("sizes", [(P, K), (P, UNITS, K), (P, UNITS, 7, K)])
-@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(
+  ("sizes", "biased"), [((P, K), True), ((P, UNITS, K), False), ((P, UNITS, 7, K), True)]
+)
 def test_the_distance_is_that_of_the_gradients_of_margins(sizes, biased):
   layers, images = make_layers(sizes, biased=biased), make_images(5)
   labels, multipliers = jnp.array([0, 1, 2, 0, 1]), jnp.array([0.5, 1.0, 0.2, 2.0, 1.0])
