@@ -23,6 +23,7 @@ from absl import flags
 from jaxinv.errors import InputError
 from jaxinv.experiments.photographs import files
 from jaxinv.experiments.photographs import page as photographs_page
+from jaxinv.experiments.photographs.field import FIELD, Effort
 from jaxinv.experiments.photographs.page import PageData
 from jaxinv.experiments.photographs.photographs import run_photographs
 from jaxinv.experiments.photographs.settings import (
@@ -103,8 +104,21 @@ _what.real(
   0.0,
   1.0,
 )
+_what.names(
+  "field",
+  [],
+  "Other attackers to set on the same models: all, or names of " + ", ".join(FIELD) + ".",
+)
+_what.integer("search_steps", 4000, "Steps of each search of such an attacker.", 1, 10**7)
+_what.integer(
+  "search_restarts",
+  32,
+  "Searches of such an attacker, each with hyperparameters of its own; its own loss chooses one.",
+  1,
+  10**5,
+)
 # How what was trained is read: may change when a run goes on.
-_READING = ("margin",)
+_READING = ("margin", "field", "search_steps", "search_restarts")
 # Follows from the number of photographs.
 _UNUSED = ("holdout",)
 
@@ -123,6 +137,8 @@ def _main(argv: Sequence[str]) -> None:
     restarts=FLAGS.restarts,
     axis=_axis(FLAGS.map),
     margin=FLAGS.margin,
+    field=tuple(FIELD) if "all" in FLAGS.field else tuple(FLAGS.field),
+    effort=Effort(FLAGS.search_steps, FLAGS.search_restarts, seed=FLAGS.seed),
   )
   check(spec, dataset)
   work = num_steps(spec)

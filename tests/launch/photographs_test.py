@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from planted_leaves import leaf_dataset
 
+from jaxinv.experiments.photographs.field import FIELD
+from jaxinv.experiments.photographs.page import FIELD_WORDS
 from launch import flags, photographs
 
 TINY = ("--photographs=6,12", "--hidden=48", "--steps=60", "--batch_size=6", "--cpu_devices=1")
@@ -55,6 +57,7 @@ def test_the_command_writes_its_files_and_says_what_came_out(call, tmp_path):
     ("--arm=a:learning_rate=-1", "learning_rate"),
     ("--engine=gram", "gram"),
     ("--map=width=3", "key of hidden"),
+    ("--field=nobody", "kkt_softmax"),
     ("--map=hidden=8,8", "twice"),
     ("--map=hidden=x", "whole number"),
     ("--map=release_bits=99", "release_bits"),
@@ -64,6 +67,21 @@ def test_the_command_writes_its_files_and_says_what_came_out(call, tmp_path):
 def test_what_makes_no_sense_is_refused_in_one_line(call, argument, words):
   status, _, error = call(argument)
   assert status == 1 and words in error and error.count("\n") == 1
+
+
+def test_the_field_is_beside_unmixing(call, tmp_path):
+  field = ("--field=kkt_softmax,neurons", "--search_steps=20", "--search_restarts=2")
+  status, _, _ = call(*field, "--photographs=6")
+  assert status == 0
+  found = json.loads((tmp_path / "run" / "summary.json").read_text())["sgd"]["6"]["field"]
+  assert list(found) == ["kkt_softmax", "neurons"] and found["kkt_softmax"]["restarts"]["mean"] == 2
+  assert found["neurons"]["loss"]["mean"] is None
+  images = np.load(tmp_path / "run" / "recovered" / "sgd.npz")
+  assert images["6/kkt_softmax"].shape == (1, 12, 40, 32)
+  page = (tmp_path / "run" / "report.html").read_text()
+  assert "Side by side with the field" in page and "KKT conditions of cross entropy" in page
+  assert (tmp_path / "run" / "figures" / "field-sgd-6.png").is_file()
+  assert set(FIELD) <= set(FIELD_WORDS)
 
 
 def test_a_map_with_two_arms_is_drawn_and_judged(call, tmp_path):

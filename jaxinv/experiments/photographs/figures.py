@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,7 +16,7 @@ from jaxinv.experiments.photographs.photographs import (
   Cell,
   Result,
 )
-from jaxinv.experiments.photographs.score import RECOVERED
+from jaxinv.experiments.photographs.score import RECOVERED, Score
 from jaxinv.experiments.photographs.settings import Axis
 from jaxinv.metrics.stats import Interval
 from jaxinv.runs.figures import (
@@ -82,13 +83,21 @@ def _row(cell: Cell, found: Attacked, seed: int, ranks: np.ndarray):
   """Photographs and their components as the two rows of a mosaic, with their correlations."""
   shape = cell.dataset.image_shape
   truth = cell.dataset.inputs[cell.members[seed][ranks]].reshape(-1, *shape)
-  seen = np.full(truth.shape, np.nan)
-  for i, rank in enumerate(ranks):
-    partner = np.flatnonzero(found.score.photograph == rank)
-    if len(partner):
-      seen[i] = _drawable(found.unmixed.images[partner[0]], found.unmixed.is_scaled)
+  seen = _partners(found.score, found.unmixed.images, ranks, found.unmixed.is_scaled)
   heads = [f"{value:.3f}" for value in found.score.quality[ranks]]
   return 255 * np.stack([truth, seen]), heads
+
+
+def _partners(
+  score: Score, images: np.ndarray, ranks: np.ndarray, is_scaled: bool
+) -> Float[np.ndarray, "i h w *c"]:
+  """The component of each of some photographs, ready to be drawn; NaN where it has none."""
+  seen = np.full((len(ranks), *images.shape[1:]), np.nan)
+  for i, rank in enumerate(ranks):
+    partner = np.flatnonzero(score.photograph == rank)
+    if len(partner):
+      seen[i] = _drawable(images[partner[0]], is_scaled)
+  return seen
 
 
 def _drawable(image: np.ndarray, is_scaled: bool) -> np.ndarray:
@@ -96,6 +105,32 @@ def _drawable(image: np.ndarray, is_scaled: bool) -> np.ndarray:
   fits = is_scaled and np.mean((image < 0) | (image > 1)) < 0.05
   low, high = (0.0, 1.0) if fits else np.percentile(image, (0.5, 99.5))
   return np.clip((image - low) / max(high - low, 1e-12), 0, 1)
+
+
+def field_figure(cell: Cell) -> Figure | None:
+  """Photographs above, and what each attacker of the field has for them below, on one model.
+
+  Args:
+    cell: of one arm; its first seed that did not diverge is shown. The photographs are those with
+      the largest correlation in the mean over attackers.
+
+  Returns:
+    The figure; None where nobody of the field attacked.
+  """
+  seed, unmixed = first_found(cell, UNMIXED)
+  if not cell.field or unmixed is None:
+    return None
+  found = {name: guesses[seed] for name, guesses in cell.field.items()}
+  quality = unmixed.score.quality + sum(guess.score.quality for guess in found.values())
+  ranks = np.argsort(-quality, kind="stable")[: 2 * _SHOWN]
+  grid = [*_row(cell, unmixed, seed, ranks)[0]]
+  for guess in found.values():
+    grid.append(255 * _partners(guess.score, guess.images, ranks, is_scaled=False))
+  shape = cell.dataset.image_shape
+  height = min(14.0, 1.1 * len(grid) * shape[0] / shape[1])
+  figure, axes = new_figure(1, 1, (1.0 * len(ranks) + 1.8, height))
+  mosaic(axes[0][0], np.stack(grid), [""] * len(ranks), ["photograph", UNMIXED, *found])
+  return figure
 
 
 def map_figure(summary: Mapping, cells: Mapping[str, Mapping[int, Cell]]) -> Figure:

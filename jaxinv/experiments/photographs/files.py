@@ -1,10 +1,11 @@
 """The files that a run on single photographs writes beside those of every run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jaxinv.experiments.photographs.field import Guess
 from jaxinv.experiments.photographs.photographs import UNMIXED, Attacked, Cell, Result
 from jaxinv.experiments.photographs.verdict import judge
 from jaxinv.metrics.stats import mean_intervals
@@ -37,6 +38,8 @@ def write_photographs(out_dir: Path, result: Result, margin: float) -> dict:
       for attack, found in cell.attacked.items():
         if attack.startswith(UNMIXED) and any(found):
           recovered[f"{number}/{attack}"] = _stacked([f and f.unmixed.images for f in found])
+      for attack, found in cell.field.items():
+        recovered[f"{number}/{attack}"] = _stacked([f and f.images for f in found])
       recovered[f"{number}/members"] = cell.members
       weights |= {f"{number}/{name}": values for name, values in cell.arrays.items()}
     files.write_npz(out_dir / "recovered" / f"{arm}.npz", recovered)
@@ -51,7 +54,8 @@ def summarize(result: Result, margin: float) -> dict:
     {arm: {"PHOTOGRAPHS": {attack: {metric: {mean, low, high, n}}}}}: attacks and controls by their
     shares, see `Score.shares`, `counted` (the number of photographs that the spectrum tells),
     `stability` and `seconds`; `model` by its accuracy on the photographs and on others; `chance`,
-    what components that show nothing come to; "diverged"; and of every arm but the baselines
+    what components that show nothing come to; "diverged"; `field`, other attackers by their shares,
+    `loss`, `seconds` and `restarts`, where they were asked for; and of every arm but the baselines
     `verdicts`, see `verdict.Verdict`, by what the attacker holds.
   """
   verdicts = judge(result, margin)
@@ -72,16 +76,21 @@ def _summary(cell: Cell) -> dict:
     name: _interval(values[cell.healthy].astype(float)) for name, values in accuracies.items()
   }
   table["chance"] = {"members_first": cell.chance, "identified": cell.chance_identified}
+  if cell.field:
+    table["field"] = {name: _means(found) for name, found in cell.field.items()}
   return table | {"diverged": [int(seed) for seed in np.flatnonzero(~cell.healthy)]}
 
 
-def _means(found: list[Attacked | None]) -> dict:
+def _means(found: Sequence[Attacked | Guess | None]) -> dict:
   rows = [_measures(one) for one in found if one is not None]
   names = rows[0] if rows else ()
   return {name: _interval(np.array([row[name] for row in rows])) for name in names}
 
 
-def _measures(one: Attacked) -> dict[str, float]:
+def _measures(one: Attacked | Guess) -> dict[str, float]:
+  if isinstance(one, Guess):
+    more = {"loss": one.loss, "seconds": one.seconds, "restarts": float(one.restarts)}
+    return one.score.shares() | more
   stability = one.unmixed.stability
   return one.score.shares() | {
     "counted": float(one.unmixed.count.number),

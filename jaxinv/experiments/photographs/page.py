@@ -33,6 +33,17 @@ _WORDS = {
   OTHERS: "control: other photographs asked for",
 }
 
+FIELD_WORDS = {
+  UNMIXED: "unmixing, W0 known",
+  ALONE: "unmixing, the weights alone",
+  "kkt": "KKT conditions, margin to the largest other class (Buzaglo et al. 2023)",
+  "kkt_softmax": "KKT conditions of cross entropy",
+  "kkt_unmixed": "the same, started from unmixed weights",
+  "kernel": "gradients that span the change (Loo et al. 2024), W0 known",
+  "neurons": "the units that moved most",
+  "class_average": "product of the layers, an image a class",
+}
+
 _HELD = {
   WEIGHTS: "the weights alone",
   INIT: "the weights and W0",
@@ -82,6 +93,8 @@ def write_page(out_dir: Path, data: PageData) -> Path:
   for arm, count in pairs:
     if (shown := figures.side_by_side_figure(cells[arm][count])) is not None:
       drawn[f"photographs-{arm}-{count}"] = shown
+    if (shown := figures.field_figure(cells[arm][count])) is not None:
+      drawn[f"field-{arm}-{count}"] = shown
   saved = save_all(drawn, out_dir / "figures")
   values = {
     "command": data.command,
@@ -99,6 +112,10 @@ def write_page(out_dir: Path, data: PageData) -> Path:
       (arm, count, saved[name], figures.first_found(cells[arm][count], UNMIXED)[0])
       for arm, count in pairs
       if (name := f"photographs-{arm}-{count}") in saved
+    ],
+    "field": _field(data),
+    "field_pictures": [
+      (arm, count, saved[name]) for arm, count in pairs if (name := f"field-{arm}-{count}") in saved
     ],
     "figures": saved,
     "axis": spec.axis and spec.axis.key,
@@ -152,6 +169,28 @@ def _verdicts(summary: Mapping) -> list[tuple[str, ...]]:
     for count, table in by_number.items()
     for held, found in table.get("verdicts", {}).items()
   ]
+
+
+def _field(data: PageData) -> list[tuple[str, ...]]:
+  """A row an arm, number and attacker where the field attacked, beside unmixing."""
+  rows = []
+  for arm, by_number in data.summary.items():
+    for count, table in by_number.items():
+      beside = {name: table[name] for name in (UNMIXED, ALONE) if table.get(name)}
+      for name, found in (beside | table["field"] if "field" in table else {}).items():
+        shares = [interval(Interval(**found[key])) for key in ("identified", "recovered")]
+        searches = found.get("restarts", {}).get("mean", 1.0)
+        loss = found.get("loss", {}).get("mean")
+        rows.append(
+          (
+            *(arm, count, name, FIELD_WORDS[name], *shares),
+            interval(Interval(**found["correlation"])),
+            number(loss),
+            number(searches, 0),
+            number(found["seconds"]["mean"], 1),
+          )
+        )
+  return rows
 
 
 def _lead(data: PageData) -> dict[str, Any] | None:

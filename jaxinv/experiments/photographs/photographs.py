@@ -22,6 +22,7 @@ from jaxinv.ensemble.groups import Host
 from jaxinv.experiments import experiment, planning
 from jaxinv.experiments.groups import run_groups
 from jaxinv.experiments.outcome import ArmOutcome, assemble
+from jaxinv.experiments.photographs import field
 from jaxinv.experiments.photographs.score import Pictures, Score, prepare, score
 from jaxinv.experiments.photographs.settings import (
   PhotographsSpec,
@@ -70,6 +71,7 @@ class Cell(NamedTuple):
     chance_identified: share of the photographs that as many components identify which each have a
       closest picture at random.
     dataset: the photographs, in the size in which they were trained on.
+    field: what each other attacker found, by name, a value a seed; see `field.attack`.
   """
 
   attacked: dict[str, list[Attacked | None]]
@@ -82,6 +84,7 @@ class Cell(NamedTuple):
   chance: float
   chance_identified: float
   dataset: Dataset
+  field: dict[str, list[field.Guess | None]]
 
 
 class Result(NamedTuple):
@@ -145,7 +148,11 @@ def _run_variant(
     members = part.index[outcome.splits["train"]]
     for name, arm in outcome.arms.items():
       working(f"unmixing {name}{variant.suffix}, {number} photographs")
-      cells[name][number] = _cell(spec, arm, members, pictures, dataset)
+      cell = _cell(spec, arm, members, pictures, dataset)
+      if spec.field:
+        working(f"the field on {name}{variant.suffix}, {number} photographs")
+        cell = cell._replace(field=_field(spec, arm, cell, pictures))
+      cells[name][number] = cell
   return cells
 
 
@@ -181,8 +188,22 @@ def _cell(
   lucky = 1 - (1 - 1 / total) ** number
   return Cell(
     *(attacked, members, accuracy, others, healthy, units, arrays),
-    *(number / total, lucky, dataset),
+    *(number / total, lucky, dataset, {}),
   )
+
+
+def _field(
+  spec: PhotographsSpec, arm: ArmOutcome, cell: Cell, pictures: Pictures
+) -> dict[str, list[field.Guess | None]]:
+  """Sets other attackers on the first model of each seed that did not diverge."""
+  found: dict[str, list[field.Guess | None]] = {}
+  for seed in np.flatnonzero(cell.healthy).tolist():
+    now, first = (_params(arm.arrays, prefix, seed * spec.releases) for prefix in ("", "init_"))
+    shape, members = pictures.image_shape, cell.members[seed]
+    held = field.Held(now, first, shape, arm.arrays["bias"].shape[1], len(members))
+    for name, guess in field.attack(held, pictures, members, spec.field, spec.effort).items():
+      found.setdefault(name, [None] * len(cell.healthy))[seed] = guess
+  return found
 
 
 def _changes(arm: ArmOutcome, models: range, num_features: int) -> dict[str, list[Change]]:

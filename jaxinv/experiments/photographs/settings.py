@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from jaxinv.errors import InputError
+from jaxinv.errors import InputError, choose
 from jaxinv.experiments import settings as experiments
 from jaxinv.experiments.engines import choose_engine
+from jaxinv.experiments.photographs.field import FIELD, Effort
 from jaxinv.experiments.settings import Settings
 from jaxinv.types import Dataset, Hyper
 
@@ -46,6 +47,8 @@ class PhotographsSpec:
     restarts: of the separation, see `unmixing.unmix`.
     axis: what is varied beside `numbers`; None for nothing.
     margin: differences of the share of photographs that is identified which do not matter.
+    field: other attackers that are set on the same models, see `field.FIELD`.
+    effort: what those of them that search may spend.
   """
 
   settings: Settings
@@ -54,6 +57,8 @@ class PhotographsSpec:
   restarts: int = 3
   axis: Axis | None = None
   margin: float = 0.05
+  field: tuple[str, ...] = ()
+  effort: Effort = Effort()  # noqa: RUF009, as nobody changes it.
 
 
 class Variant(NamedTuple):
@@ -211,6 +216,8 @@ def check(spec: PhotographsSpec, dataset: Dataset) -> None:
     raise InputError("the data's features are no images of 3 pixels or more: give images")
   if not spec.margin >= 0:
     raise InputError("--margin is 0 or more")
+  for name in spec.field:
+    choose("--field", name, FIELD)
   for variant in variants(spec, dataset):
     for number in spec.numbers:
       part = part_of(variant.dataset, number, spec.settings.root_seed)
