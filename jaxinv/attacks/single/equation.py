@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int
 from jaxinv.models.params import Layer
 
 # Directions of a first kernel with less of its power in all are left out.
-_FAINT = 1e-6
+_FAINT = 1e-4
 
 
 class Problem(NamedTuple):
@@ -64,7 +64,7 @@ def thin(problem: Problem) -> Problem:
   """The same problem with first kernels as products of two, where that is less to compute.
 
   Decay leaves a first layer that holds nothing but its inputs, so that its rank is at most their
-  number. Directions with less than a millionth of the power in all are left out.
+  number. Directions with less than a ten-thousandth of the power in all are left out.
 
   Args:
     problem: the equation.

@@ -196,12 +196,11 @@ def _kkt_unmixed(held: Held, effort: Effort) -> _Found:
   unmixed = _unmixed_alone(held, effort)
   if not len(unmixed.images):
     return unmixed
-  starts = np.clip(unmixed.images, 0.0, 1.0)
+  starts = np.clip(np.tile(unmixed.images, (effort.copies, 1)), 0.0, 1.0)
   layers = _layers(held.params, held)
   labels = dense_logits(held.params, jnp.asarray(starts, float), held.num_classes).argmax(1)
-  found = _searched(
-    held, effort, Problem(layers, labels), starts, rivalry=1.0, spread=_NEAR, image_rate=2e-3
-  )
+  problem = Problem(layers, labels)
+  found = _searched(held, effort, problem, starts, rivalry=1.0, spread=_NEAR)
   return found._replace(seconds=found.seconds + unmixed.seconds)
 
 
@@ -218,7 +217,8 @@ def _neurons(held: Held, effort: Effort) -> _Found:
   """The units of the first layer that moved most, as images; the brighter of their two signs."""
 
   def moved():
-    change = change_of(held.params, held.init_params, held.num_features()).kernel.T
+    # Less what decay left of the initial weights, not less all of them.
+    change = change_of(held.params, held.init_params, held.num_features(), None).kernel.T
     order = np.argsort(-np.linalg.norm(change, axis=1), kind="stable")
     images = change[order[: effort.copies * held.number]]
     return images * np.where(images.mean(1) < 0, -1.0, 1.0)[:, None]

@@ -129,7 +129,8 @@ def field_figure(cell: Cell) -> Figure | None:
   shape = cell.dataset.image_shape
   height = min(14.0, 1.1 * len(grid) * shape[0] / shape[1])
   figure, axes = new_figure(1, 1, (1.0 * len(ranks) + 1.8, height))
-  mosaic(axes[0][0], np.stack(grid), [""] * len(ranks), ["photograph", UNMIXED, *found])
+  names = [name.replace("_", "\n") for name in ("photograph", UNMIXED, *found)]
+  mosaic(axes[0][0], np.stack(grid), [""] * len(ranks), names)
   return figure
 
 
