@@ -31,7 +31,7 @@ _CLIFF, _CERTAIN = 1.25, 10.0
 _COMMON = 10.0
 # Of the singular values, this share at the end says nothing: there may be a sum of coefficients
 # that is always zero.
-_LAST = 0.06
+_LAST = 0.12
 # Columns that moved by less than this share of the one that moved most did not move.
 _STILL = 1e-4
 # What is below this share of the largest value is not looked at: the products of columns square it.

@@ -25,6 +25,7 @@ from jaxinv.runs.figures import (
   interval_bars,
   legend,
   mosaic,
+  name_rows,
   new_figure,
   short,
 )
@@ -162,6 +163,36 @@ def map_figure(summary: Mapping, cells: Mapping[str, Mapping[int, Cell]]) -> Fig
       axis.annotate("units", (units, 0.5), rotation=90, ha="right", fontsize=8)
   axes[0][0].set_ylabel("share of the photographs")
   legend(figure, lines, words, 3)
+  return figure
+
+
+def arms_figure(summary: Mapping, cells: Mapping[str, Mapping[int, Cell]], number: int) -> Figure:
+  """Shares of one number of photographs identified and recovered, a row an arm, by attacker."""
+  height = 1.2 + 0.34 * len(cells)
+  figure, axes = new_figure(1, 2, (10.5, height), sharey=True)
+  marks = {}
+  for row, arm in enumerate(cells):
+    table = summary[arm][str(number)]
+    for i, (attack, look) in enumerate(_LOOKS.items()):
+      if not table.get(attack):
+        continue
+      for axis, metric in zip(axes[0], ("identified", "recovered"), strict=True):
+        found = Interval(**table[attack][metric])
+        place, style = (
+          row + 0.22 * (i - 1),
+          filling(i) | {"marker": look["marker"], "markersize": 5},
+        )
+        marks[_HELD[attack]] = axis.plot([found.mean], [place], linestyle="", **style)[0]
+        if (bars := interval_bars(found)) is not None:
+          axis.errorbar([found.mean], [place], xerr=bars, color=style["color"], capsize=2)
+  chance = next(iter(cells.values()))[number].chance_identified
+  marks["by chance"] = axes[0][0].axvline(chance, color="black", linestyle=":", linewidth=1)
+  for axis, title in zip(axes[0], ("identified", f"recovered (above {RECOVERED:g})"), strict=True):
+    axis.set_xlim(-0.03, 1.03)
+    axis.set_title(title)
+    axis.set_xlabel(f"share of {number} photographs")
+  name_rows(axes[0][0], list(cells))
+  legend(figure, list(marks.values()), list(marks), 4)
   return figure
 
 

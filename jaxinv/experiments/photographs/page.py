@@ -119,6 +119,7 @@ def write_page(out_dir: Path, data: PageData) -> Path:
     ],
     "figures": saved,
     "axis": spec.axis and spec.axis.key,
+    "several": len(spec.numbers) > 1,
     "margin": spec.margin,
     "verdicts": _verdicts(data.summary),
     "rows": _rows(data.summary, controls=False),
@@ -144,8 +145,10 @@ def _shown(data: PageData, lead: Mapping | None):
 
 
 def _map(data: PageData):
-  """Shares over the number of photographs: lines, or heat maps where something else is varied."""
+  """Shares by arm, or over the number of photographs, or over what else is varied too."""
   axis, result = data.spec.axis, data.result
+  if axis is None and len(data.spec.numbers) == 1:
+    return figures.arms_figure(data.summary, result.cells, data.spec.numbers[0])
   if axis is None:
     return figures.map_figure(data.summary, result.cells)
   arms = [arm.name for arm in data.spec.settings.arms]

@@ -32,3 +32,11 @@ def test_the_map_has_a_line_an_arm_and_attacker(result):
   assert len(drawn.legends[0].get_texts()) == 7
   line = drawn.axes[0].lines[0]
   assert line.get_xdata().tolist() == [12] and line.get_ydata().tolist() == [1.0]
+
+
+def test_of_one_number_there_is_a_row_an_arm(result):
+  drawn = figures.arms_figure(summarize(result, 0.05), result.cells, 12)
+  names = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+  assert names == ["sgd", "decay", "adam"]
+  words = [text.get_text() for text in drawn.legends[0].get_texts()]
+  assert words == ["W0 known", "weights alone", "optimiser's state", "by chance"]
