@@ -200,7 +200,9 @@ def _kkt_unmixed(held: Held, effort: Effort) -> _Found:
   layers = _layers(held.params, held)
   labels = dense_logits(held.params, jnp.asarray(starts, float), held.num_classes).argmax(1)
   problem = Problem(layers, labels)
-  found = _searched(held, effort, problem, starts, rivalry=1.0, spread=_NEAR)
+  # Slowly: from a rate that grey images need, what was found would be lost.
+  near = {"spread": _NEAR, "image_rate": 2e-3}
+  found = _searched(held, effort, problem, starts, rivalry=1.0, **near)
   return found._replace(seconds=found.seconds + unmixed.seconds)
 
 
