@@ -79,7 +79,7 @@ def test_units_that_copy_photographs_and_weights_that_mix_them_give_them_away():
 
   assert seen(units, "neurons").score.identified.all()
   mixed = rng.normal(size=(N, 12))
-  # These weights satisfy no equation: the search starts from what unmixing gives, and is lost then.
+  # These weights satisfy no equation: a longer search would leave what unmixing gave.
   assert seen(mixed, "kkt_unmixed", steps=1).score.identified.all()
   assert not seen(mixed, "neurons").score.identified.all()
 
