@@ -222,8 +222,9 @@ def count_sources(change: Change, values: Float[np.ndarray, " u"]) -> Count:
     The count.
 
   Example:
-    >>> made = np.linspace(0, 1, 120).reshape(40, 3) @ np.eye(3, 20)
-    >>> change = Change(made + 1e-9 * np.random.default_rng(0).normal(size=(40, 20)), None)
+    >>> rng = np.random.default_rng(0)
+    >>> made = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 20))
+    >>> change = Change(made + 1e-9 * rng.normal(size=(40, 20)), None)
     >>> count_sources(change, spectrum(change)[0]).number
     2
   """
