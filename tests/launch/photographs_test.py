@@ -86,7 +86,7 @@ def test_the_field_is_beside_unmixing(call, tmp_path):
 
 def test_a_map_with_two_arms_is_drawn_and_judged(call, tmp_path):
   more = ("--arm=adam:optimizer=adam,learning_rate=0.003", "--map=hidden=8,32")
-  status, said, _ = call(*more, "--num_seeds=5", "--photographs=6", "--steps=9")
+  status, said, _ = call(*more, "--num_seeds=2", "--photographs=6", "--steps=9")
   assert status == 0 and "adam-hidden-32, 6 photographs, unmixed_moment: " in said
   summary = json.loads((tmp_path / "run" / "summary.json").read_text())
   assert list(summary) == [f"{arm}-hidden-{n}" for arm in ("sgd", "adam") for n in (8, 32)]
