@@ -253,7 +253,7 @@ def define_models(f: flags.FlagValues) -> None:
     "How to train: primal keeps the weights; gram keeps a coefficient for each training image, for "
     "linear models and SGD: the same models many times faster; private_span draws DP-SGD's noise "
     "at every step only where the images see it, for linear models and sgd: models of the same "
-    "distribution, several times faster; auto uses these where they are exact and faster.",
+    "distribution, several times faster, on trial; auto uses gram where it is exact and faster.",
   )
   machine.real(
     "memory_fraction",

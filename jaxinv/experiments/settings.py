@@ -67,8 +67,8 @@ class Settings:
     use_bias: whether layers have a bias.
     initializer: a name in `models.INITIALIZERS`.
     normalize: a name in `metrics.images.NORMALIZATIONS`.
-    engine: `primal`, `gram`, `private_span`, or `auto`: of the other two the one that is exact,
-      where it is the quicker one.
+    engine: `primal`, `gram`, `private_span`, or `auto`: `gram` where it is exact and the quicker
+      one, else `primal`.
     width: runs a group; 0 for as many as are quick and fit the memory.
     memory_fraction: share of the device's memory to plan with.
     save_seeds: number of seeds whose images and weights are kept.

@@ -34,8 +34,8 @@ def chosen(engine="auto", optimizer="sgd", shape=(40, 143), hypers=(NONE,), **se
     ({"optimizer": "adam"}, "primal"),
     ({"hidden": (3,)}, "primal"),
     ({"model": DENSE}, "primal"),
-    ({"hypers": (Hyper(dp_clip=1.0), Hyper(dp_clip=1.0, weight_decay=0.1))}, "private_span"),
-    ({"hypers": (Hyper(dp_clip=1.0),), "shape": (71, 143)}, "private_span"),
+    ({"hypers": (Hyper(dp_clip=1.0), Hyper(dp_clip=1.0, weight_decay=0.1))}, "primal"),
+    ({"hypers": (Hyper(dp_clip=1.0),), "shape": (71, 143)}, "primal"),
     ({"hypers": (Hyper(dp_clip=1.0),), "shape": (72, 143)}, "primal"),
     ({"hypers": (Hyper(dp_clip=1.0),), "engine": "primal"}, "primal"),
     ({"hypers": (Hyper(dp_clip=1.0),), "optimizer": "momentum"}, "primal"),
@@ -71,7 +71,8 @@ def test_the_private_span_engine_is_refused_where_it_is_not_exact(settings):
 def test_the_private_span_engine_draws_where_a_record_is_made(planted):
   """So that what two records say together is right too."""
   arm = Arm("dp", "sgd", Hyper(learning_rate=0.5, dp_clip=1.0, dp_noise=1.0))
-  lab = make_experiment(Settings((arm,), batch_size=8, record_every=4), planted)
+  asked = Settings((arm,), batch_size=8, record_every=4, engine="private_span")
+  lab = make_experiment(asked, planted)
   engine, data = lab.engines["sgd+dp"], lab.data
   assert engine.kind == "private_span" and data.rotation.basis.shape == (40, 143)
   trainer, hyper = engine.program.trainer, jax.tree.map(jnp.float32, arm.hyper)

@@ -115,7 +115,7 @@ def test_the_grid_crosses_every_arm(folder):
   assert {name: how["engine"] for name, how in engines.items()} == {
     "sgd": "gram",
     "sgd+release": "gram",
-    "sgd+dp": "private_span",
+    "sgd+dp": "primal",
   }
 
 
